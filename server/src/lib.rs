@@ -1,0 +1,9 @@
+//! The Tern server.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")
+)]
+
+pub mod clock;
+pub mod random;
+pub mod store;

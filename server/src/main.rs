@@ -1,0 +1,3 @@
+//! The Tern server's command.
+
+fn main() {}
