@@ -15,6 +15,11 @@
 //! 4. After [`CommitError::Unknown`], the mutations are in the store as a whole or
 //!    not at all, and later reads agree on which.
 
+pub mod embedded;
+#[cfg(any(test, feature = "test-support"))]
+#[expect(clippy::expect_used, reason = "a suite fails by panicking")]
+pub mod suite;
+
 use std::{fmt, future::Future, pin::Pin};
 
 use bytes::Bytes;

@@ -1,0 +1,132 @@
+//! Moving committed changes from memory to the tree, so that the log can be cut.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Shared,
+    base::{Base, BaseError},
+    layer::Layer,
+    log,
+};
+
+/// The longest rest between two steps.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// A layer to write.
+pub(super) struct Job {
+    pub(super) layer: Arc<Layer>,
+    /// The last commit in it.
+    pub(super) applied: u64,
+    /// The log file in which the commit after it will be.
+    pub(super) segment: u64,
+}
+
+/// The checkpoint thread: writes one layer after the other.
+pub(super) struct Checkpointer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) base: Base,
+    pub(super) dir: PathBuf,
+    pub(super) step_keys: usize,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) done: Sender<()>,
+}
+
+impl Checkpointer {
+    pub(super) fn run(self) {
+        while let Ok(job) = self.jobs.recv() {
+            match self.write(&job) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    self.shared.poison(format!("a checkpoint failed: {error}"));
+                    return;
+                }
+            }
+            self.cut_log(job.segment);
+            if self.done.send(()).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns `false` if the store closed meanwhile: the log still has everything.
+    fn write(&self, job: &Job) -> Result<bool, BaseError> {
+        if !self.next_segment_exists(job.segment)? {
+            return Ok(false);
+        }
+        let began = Instant::now();
+        let mut steps = 0_u64;
+        let mut merge = self.base.merge(&job.layer, self.step_keys);
+        loop {
+            let step_began = Instant::now();
+            let done = merge.step(job.applied, job.segment)?;
+            steps += 1;
+            let base = Arc::new(self.base.snapshot()?);
+            {
+                // A fresh snapshot lets the tree reuse the pages of the last one.
+                let mut view = self.shared.view_mut();
+                view.base = base;
+                if done {
+                    view.frozen = None;
+                }
+            }
+            if done {
+                break;
+            }
+            if self.shared.closing.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            if !self.shared.hurry.load(Ordering::Relaxed) {
+                // The disk and the cores serve commits first: a checkpoint has until
+                // memory is half full again.
+                thread::sleep((step_began.elapsed() * 2).min(LONGEST_REST));
+            }
+        }
+        tracing::debug!(
+            steps,
+            layer_bytes = job.layer.bytes(),
+            duration_ms = began.elapsed().as_millis(),
+            "a checkpoint is written"
+        );
+        Ok(true)
+    }
+
+    /// Waits until the file is there that the tree will point to, so that its absence means
+    /// damage when the store opens. Returns `false` if the store stopped meanwhile.
+    fn next_segment_exists(&self, segment: u64) -> Result<bool, BaseError> {
+        let path = log::segment_path(&self.dir, segment);
+        while !path.exists() {
+            if self.shared.closing.load(Ordering::Relaxed) || self.shared.poisoned().is_some() {
+                return Ok(false);
+            }
+            thread::sleep(LONGEST_REST);
+        }
+        log::sync_dir(&self.dir).map_err(|error| BaseError::Io(error.to_string()))?;
+        Ok(true)
+    }
+
+    /// Removes the log files that the tree has made superfluous.
+    fn cut_log(&self, segment: u64) {
+        // What can't be removed now is removed when the store opens next.
+        let Ok(segments) = log::list(&self.dir) else {
+            return;
+        };
+        for (number, path) in segments {
+            if number < segment
+                && let Err(error) = fs::remove_file(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "a log file stays");
+            }
+        }
+    }
+}
