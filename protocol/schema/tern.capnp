@@ -290,6 +290,7 @@ struct OpenDownlink {
   start @1 :UInt64;       # the first entry on this stream has the sequence number start + 1
   head @2 :UInt64;        # the conversation's last sequence number at this moment
   peer @3 :Account;       # the other account of a direct conversation
+  revision @4 :UInt64;    # receipts on this stream have greater revisions
 }
 
 struct Deliver {

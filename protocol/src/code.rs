@@ -95,13 +95,7 @@ codes! {
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} (0x{:03x}): {}",
-            self.name(),
-            self.value(),
-            self.meaning()
-        )
+        write!(f, "{} (0x{:03x}): {}", self.name(), self.value(), self.meaning())
     }
 }
 

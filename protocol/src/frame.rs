@@ -44,12 +44,7 @@ impl Secret {
     /// Whether two secrets are the same, in time that depends on their lengths alone.
     pub fn matches(&self, other: &[u8]) -> bool {
         self.0.len() == other.len()
-            && self
-                .0
-                .iter()
-                .zip(other)
-                .fold(0, |different, (a, b)| different | (a ^ b))
-                == 0
+            && self.0.iter().zip(other).fold(0, |different, (a, b)| different | (a ^ b)) == 0
     }
 }
 
@@ -507,6 +502,8 @@ pub struct OpenDownlink {
     pub head: u64,
     /// The other account of a direct conversation.
     pub peer: Account,
+    /// Receipts on this stream have greater revisions.
+    pub revision: u64,
 }
 
 /// A message on its way down.

@@ -17,10 +17,7 @@ pub struct Deframer {
 impl Deframer {
     /// A deframer that refuses frames longer than `limit_bytes`, framing included.
     pub fn new(limit_bytes: usize) -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            limit_bytes,
-        }
+        Self { buffer: BytesMut::new(), limit_bytes }
     }
 
     /// Sets the limit for the frames from here on.
@@ -44,10 +41,7 @@ impl Deframer {
         }
         let frame_bytes = FRAMING_BYTES as u64 + u64::from(words) * 8;
         if frame_bytes > self.limit_bytes as u64 {
-            return Err(DecodeError::TooLarge {
-                frame_bytes,
-                limit_bytes: self.limit_bytes,
-            });
+            return Err(DecodeError::TooLarge { frame_bytes, limit_bytes: self.limit_bytes });
         }
         let frame_bytes = frame_bytes as usize;
         if self.buffer.remaining() < frame_bytes {
@@ -108,11 +102,7 @@ mod tests {
             let mut deframer = Deframer::new(limits::FIRST_FRAME_BYTES);
             deframer.push(&head);
             let error = deframer.next_frame().unwrap_err();
-            assert_eq!(
-                matches!(error, DecodeError::TooLarge { .. }),
-                too_large,
-                "{head:?}"
-            );
+            assert_eq!(matches!(error, DecodeError::TooLarge { .. }), too_large, "{head:?}");
         }
     }
 
@@ -122,10 +112,7 @@ mod tests {
         assert_eq!(frame.len(), limits::FIRST_FRAME_BYTES);
         let mut deframer = Deframer::new(limits::FIRST_FRAME_BYTES);
         deframer.push(&frame);
-        assert_eq!(
-            deframer.next_frame().unwrap().unwrap().len(),
-            limits::FIRST_FRAME_BYTES
-        );
+        assert_eq!(deframer.next_frame().unwrap().unwrap().len(), limits::FIRST_FRAME_BYTES);
         deframer.push(&framed(1024));
         assert!(deframer.next_frame().is_err());
         deframer.set_limit(limits::FRAME_BYTES);

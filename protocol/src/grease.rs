@@ -20,10 +20,7 @@ pub const fn id(random: u8) -> u16 {
 pub fn frame(random: &[u8; 2 + limits::GREASE_BYTES]) -> Extension {
     let [which, length, body @ ..] = random;
     let length = *length as usize % (limits::GREASE_BYTES + 1);
-    Extension {
-        id: id(*which),
-        body: Bytes::copy_from_slice(&body[..length]),
-    }
+    Extension { id: id(*which), body: Bytes::copy_from_slice(&body[..length]) }
 }
 
 #[cfg(test)]

@@ -138,9 +138,7 @@ pub fn name_is_valid(name: &str) -> bool {
             bytes.len() <= limits::NAME_BYTES
                 && inner(first)
                 && inner(last)
-                && bytes
-                    .iter()
-                    .all(|&b| inner(b) || matches!(b, b'.' | b'_' | b'-'))
+                && bytes.iter().all(|&b| inner(b) || matches!(b, b'.' | b'_' | b'-'))
         }
         _ => false,
     }
@@ -152,10 +150,7 @@ mod tests {
 
     #[test]
     fn both_sides_derive_the_same_conversation() {
-        let (a, b) = (
-            AccountId::new(7).unwrap(),
-            AccountId::new(u64::MAX).unwrap(),
-        );
+        let (a, b) = (AccountId::new(7).unwrap(), AccountId::new(u64::MAX).unwrap());
         assert_eq!(ConversationId::direct(a, b), ConversationId::direct(b, a));
         assert_eq!(ConversationId::direct(a, a), None);
     }

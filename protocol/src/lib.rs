@@ -22,10 +22,7 @@
 //! assert_eq!(frame, Some(Frame::Ack(Ack { seq: 3, revision: 1 })));
 //! # Ok::<(), tern_protocol::codec::DecodeError>(())
 //! ```
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic"))]
 
 pub mod code;
 pub mod codec;

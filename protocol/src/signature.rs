@@ -55,9 +55,7 @@ pub fn register_message(
 
 /// Whether `signature` is that of `device_key` over `message` (Ed25519, RFC 8032).
 pub fn verify(device_key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
-    UnparsedPublicKey::new(&ED25519, device_key)
-        .verify(message, signature)
-        .is_ok()
+    UnparsedPublicKey::new(&ED25519, device_key).verify(message, signature).is_ok()
 }
 
 #[cfg(test)]

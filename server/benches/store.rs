@@ -91,9 +91,7 @@ fn main() -> Result<(), Failure> {
     let dir = options.dir.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("tern-store-bench-{}", std::process::id()))
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(run(&options, &dir));
     if !options.keep && options.dir.is_none() {
         std::fs::remove_dir_all(&dir)?;
@@ -172,12 +170,8 @@ async fn run(options: &Options, dir: &Path) -> Result<(), Failure> {
     let after = disk_bytes(dir)?;
 
     let began = Instant::now();
-    let scan = Scan {
-        from: key(b'm', 0, 0),
-        to: Bytes::from_static(b"n"),
-        limit: 10_000,
-        reverse: false,
-    };
+    let scan =
+        Scan { from: key(b'm', 0, 0), to: Bytes::from_static(b"n"), limit: 10_000, reverse: false };
     let found = store.scan(scan).await?.len();
     let scan_took = began.elapsed();
 
@@ -212,10 +206,7 @@ async fn prefill(
             oldest.await??;
         }
         if done % 250_000 < 500 {
-            say(
-                options,
-                &format!("prefill {done} after {:?}", began.elapsed()),
-            );
+            say(options, &format!("prefill {done} after {:?}", began.elapsed()));
         }
     }
     for task in running {
@@ -282,10 +273,7 @@ async fn paced(
             let (store, sender) = (Arc::clone(store), delete_sender.clone());
             tokio::spawn(async move {
                 let began = Instant::now();
-                let transaction = Transaction {
-                    conditions: vec![],
-                    mutations: vec![range],
-                };
+                let transaction = Transaction { conditions: vec![], mutations: vec![range] };
                 let outcome = store.commit(transaction).await;
                 let _ = sender.send((began.elapsed(), outcome));
             });
@@ -316,11 +304,7 @@ async fn paced(
     Ok(report)
 }
 
-type Outcome = (
-    Instant,
-    Duration,
-    Result<(), tern_server::store::CommitError>,
-);
+type Outcome = (Instant, Duration, Result<(), tern_server::store::CommitError>);
 
 fn note(
     report: &mut Report,
@@ -366,10 +350,7 @@ fn print(
     report.deletes_us.sort_unstable();
     let at = |sorted: &[u64], part: f64| {
         let index = (sorted.len() as f64 * part) as usize;
-        sorted
-            .get(index.min(sorted.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or(0)
+        sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
     };
     let commits = &report.latencies_us;
     let [p50, p99, p999, worst] = [0.5, 0.99, 0.999, 1.0].map(|part| at(commits, part));
@@ -407,21 +388,13 @@ fn print(
         "  delete  p50 {delete_p50} us, p99.9 {delete_p999} us, worst {delete_worst} us ({} ranges)",
         report.deletes_us.len()
     );
-    println!(
-        "  disk    {} MiB before, {} MiB after",
-        before >> 20,
-        after >> 20
-    );
+    println!("  disk    {} MiB before, {} MiB after", before >> 20, after >> 20);
     println!("  scan    {found} pairs in {scan_took:?}");
     println!("  reopen  {reopen:?}");
     println!("  memory  {} MiB at most", peak >> 10);
     println!(
         "  worst of each second, ms: {:?}",
-        report
-            .worst_us
-            .iter()
-            .map(|us| us / 1000)
-            .collect::<Vec<_>>()
+        report.worst_us.iter().map(|us| us / 1000).collect::<Vec<_>>()
     );
 }
 
@@ -429,6 +402,5 @@ fn print(
 fn peak_memory_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -15,18 +15,13 @@ pub struct Clock {
 impl Clock {
     /// A clock that shows the system's time now. Needs a tokio runtime.
     pub fn system() -> Self {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::starting_at(since_epoch.as_millis() as u64)
     }
 
     /// A clock that shows `now_ms` now. Needs a tokio runtime.
     pub fn starting_at(now_ms: u64) -> Self {
-        Self {
-            started: Instant::now(),
-            started_ms: now_ms,
-        }
+        Self { started: Instant::now(), started_ms: now_ms }
     }
 
     /// The time now, in milliseconds since the Unix epoch. It never goes back.

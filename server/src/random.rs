@@ -23,10 +23,7 @@ impl Random {
     /// Fills a buffer.
     pub fn fill(&self, buffer: &mut [u8]) {
         // A panic elsewhere can't leave the generator in a bad state.
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .fill_bytes(buffer);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(buffer);
     }
 
     /// So many random bytes.

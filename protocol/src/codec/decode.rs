@@ -47,14 +47,8 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(why) => write!(f, "malformed frame: {why}"),
-            Self::TooLarge {
-                frame_bytes,
-                limit_bytes,
-            } => {
-                write!(
-                    f,
-                    "a frame of {frame_bytes} bytes where {limit_bytes} are allowed"
-                )
+            Self::TooLarge { frame_bytes, limit_bytes } => {
+                write!(f, "a frame of {frame_bytes} bytes where {limit_bytes} are allowed")
             }
             Self::UnknownFrame(tag) => write!(f, "unknown kind of frame: {tag}"),
         }
@@ -90,129 +84,116 @@ pub fn decode(frame: Bytes) -> Result<Frame> {
 
 fn read(from: wire::frame::Reader<'_>, whole: &Bytes) -> Result<Frame> {
     use wire::frame::Which;
-    Ok(
-        match from
-            .which()
-            .map_err(|NotInSchema(tag)| DecodeError::UnknownFrame(tag))?
-        {
-            Which::Extension(from) => {
-                let from = from?;
-                if from.get_id() == 0 {
-                    return Err(DecodeError::Malformed("extension 0 is reserved"));
-                }
-                Frame::Extension(Extension {
-                    id: from.get_id(),
-                    body: whole.slice_ref(from.get_body()?),
-                })
+    Ok(match from.which().map_err(|NotInSchema(tag)| DecodeError::UnknownFrame(tag))? {
+        Which::Extension(from) => {
+            let from = from?;
+            if from.get_id() == 0 {
+                return Err(DecodeError::Malformed("extension 0 is reserved"));
             }
-            Which::Greeting(from) => Frame::Greeting(read_greeting(from?)?),
-            Which::Hello(from) => Frame::Hello(read_hello(from?)?),
-            Which::Welcome(from) => Frame::Welcome(read_welcome(from?)?),
-            Which::Rejected(from) => {
-                let from = from?;
-                Frame::Rejected(Rejected {
-                    code: from.get_code().into(),
-                    text: text(from.get_text()?, limits::ERROR_TEXT_BYTES)?,
-                    retry_after_ms: from.get_retry_after_ms(),
-                })
+            Frame::Extension(Extension {
+                id: from.get_id(),
+                body: whole.slice_ref(from.get_body()?),
+            })
+        }
+        Which::Greeting(from) => Frame::Greeting(read_greeting(from?)?),
+        Which::Hello(from) => Frame::Hello(read_hello(from?)?),
+        Which::Welcome(from) => Frame::Welcome(read_welcome(from?)?),
+        Which::Rejected(from) => {
+            let from = from?;
+            Frame::Rejected(Rejected {
+                code: from.get_code().into(),
+                text: text(from.get_text()?, limits::ERROR_TEXT_BYTES)?,
+                retry_after_ms: from.get_retry_after_ms(),
+            })
+        }
+        Which::Request(from) => Frame::Request(read_request(from?)?),
+        Which::Response(from) => Frame::Response(read_response(from?)?),
+        Which::Event(from) => Frame::Event(read_event(from?)?),
+        Which::GoAway(from) => {
+            let from = from?;
+            Frame::GoAway(GoAway {
+                code: from.get_code().into(),
+                within_ms: from.get_within_ms(),
+                target: text(from.get_target()?, limits::TARGET_BYTES)?,
+                text: text(from.get_text()?, limits::ERROR_TEXT_BYTES)?,
+            })
+        }
+        Which::OpenUplink(from) => {
+            let from = from?;
+            Frame::OpenUplink(OpenUplink {
+                conversation: conversation(from.get_conversation()?)?,
+                peer: AccountId::new(from.get_peer()),
+            })
+        }
+        Which::Send(from) => {
+            let from = from?;
+            Frame::Send(Send {
+                counter: from.get_counter(),
+                message_id: from.get_message_id(),
+                settled: from.get_settled(),
+                envelope: Envelope(whole.slice_ref(from.get_envelope()?)),
+            })
+        }
+        Which::ReadMark(from) => Frame::ReadMark(ReadMark { up_to: from?.get_up_to() }),
+        Which::Typing(from) => Frame::Typing(Typing { active: from?.get_active() }),
+        Which::Accepted(from) => {
+            let from = from?;
+            Frame::Accepted(Accepted {
+                counter: from.get_counter(),
+                seq: from.get_seq(),
+                time_ms: from.get_time_ms(),
+            })
+        }
+        Which::Refused(from) => {
+            let from = from?;
+            Frame::Refused(Refused {
+                counter: from.get_counter(),
+                code: from.get_code().into(),
+                retry_after_ms: from.get_retry_after_ms(),
+                last: from.get_last(),
+            })
+        }
+        Which::Marked(from) => Frame::Marked(Marked { up_to: from?.get_up_to() }),
+        Which::OpenDownlink(from) => {
+            let from = from?;
+            if from.get_head() < from.get_start() {
+                return Err(DecodeError::Malformed("a downlink starts beyond its head"));
             }
-            Which::Request(from) => Frame::Request(read_request(from?)?),
-            Which::Response(from) => Frame::Response(read_response(from?)?),
-            Which::Event(from) => Frame::Event(read_event(from?)?),
-            Which::GoAway(from) => {
-                let from = from?;
-                Frame::GoAway(GoAway {
-                    code: from.get_code().into(),
-                    within_ms: from.get_within_ms(),
-                    target: text(from.get_target()?, limits::TARGET_BYTES)?,
-                    text: text(from.get_text()?, limits::ERROR_TEXT_BYTES)?,
-                })
-            }
-            Which::OpenUplink(from) => {
-                let from = from?;
-                Frame::OpenUplink(OpenUplink {
-                    conversation: conversation(from.get_conversation()?)?,
-                    peer: AccountId::new(from.get_peer()),
-                })
-            }
-            Which::Send(from) => {
-                let from = from?;
-                Frame::Send(Send {
-                    counter: from.get_counter(),
-                    message_id: from.get_message_id(),
-                    settled: from.get_settled(),
-                    envelope: Envelope(whole.slice_ref(from.get_envelope()?)),
-                })
-            }
-            Which::ReadMark(from) => Frame::ReadMark(ReadMark {
-                up_to: from?.get_up_to(),
-            }),
-            Which::Typing(from) => Frame::Typing(Typing {
-                active: from?.get_active(),
-            }),
-            Which::Accepted(from) => {
-                let from = from?;
-                Frame::Accepted(Accepted {
-                    counter: from.get_counter(),
-                    seq: from.get_seq(),
-                    time_ms: from.get_time_ms(),
-                })
-            }
-            Which::Refused(from) => {
-                let from = from?;
-                Frame::Refused(Refused {
-                    counter: from.get_counter(),
-                    code: from.get_code().into(),
-                    retry_after_ms: from.get_retry_after_ms(),
-                    last: from.get_last(),
-                })
-            }
-            Which::Marked(from) => Frame::Marked(Marked {
-                up_to: from?.get_up_to(),
-            }),
-            Which::OpenDownlink(from) => {
-                let from = from?;
-                if from.get_head() < from.get_start() {
-                    return Err(DecodeError::Malformed("a downlink starts beyond its head"));
-                }
-                Frame::OpenDownlink(OpenDownlink {
-                    conversation: conversation(from.get_conversation()?)?,
-                    start: from.get_start(),
-                    head: from.get_head(),
-                    peer: read_account(from.get_peer()?)?,
-                })
-            }
-            Which::Deliver(from) => {
-                let from = from?;
-                Frame::Deliver(Deliver {
-                    seq: from.get_seq(),
-                    account: account(from.get_account())?,
-                    device: device(from.get_device())?,
-                    message_id: from.get_message_id(),
-                    time_ms: from.get_time_ms(),
-                    envelope: Envelope(whole.slice_ref(from.get_envelope()?)),
-                })
-            }
-            Which::Skip(from) => {
-                let from = from?;
-                Frame::Skip(Skip {
-                    up_to: from.get_up_to(),
-                    reason: match known(from.get_reason())? {
-                        wire::skip::Reason::Own => SkipReason::Own,
-                        wire::skip::Reason::Expired => SkipReason::Expired,
-                    },
-                })
-            }
-            Which::Receipt(from) => Frame::Receipt(read_receipt(from?)?),
-            Which::Ack(from) => {
-                let from = from?;
-                Frame::Ack(Ack {
-                    seq: from.get_seq(),
-                    revision: from.get_revision(),
-                })
-            }
-        },
-    )
+            Frame::OpenDownlink(OpenDownlink {
+                conversation: conversation(from.get_conversation()?)?,
+                start: from.get_start(),
+                head: from.get_head(),
+                peer: read_account(from.get_peer()?)?,
+                revision: from.get_revision(),
+            })
+        }
+        Which::Deliver(from) => {
+            let from = from?;
+            Frame::Deliver(Deliver {
+                seq: from.get_seq(),
+                account: account(from.get_account())?,
+                device: device(from.get_device())?,
+                message_id: from.get_message_id(),
+                time_ms: from.get_time_ms(),
+                envelope: Envelope(whole.slice_ref(from.get_envelope()?)),
+            })
+        }
+        Which::Skip(from) => {
+            let from = from?;
+            Frame::Skip(Skip {
+                up_to: from.get_up_to(),
+                reason: match known(from.get_reason())? {
+                    wire::skip::Reason::Own => SkipReason::Own,
+                    wire::skip::Reason::Expired => SkipReason::Expired,
+                },
+            })
+        }
+        Which::Receipt(from) => Frame::Receipt(read_receipt(from?)?),
+        Which::Ack(from) => {
+            let from = from?;
+            Frame::Ack(Ack { seq: from.get_seq(), revision: from.get_revision() })
+        }
+    })
 }
 
 fn known<T>(enumerant: std::result::Result<T, NotInSchema>) -> Result<T> {
@@ -228,10 +209,7 @@ fn device(id: u64) -> Result<DeviceId> {
 }
 
 fn conversation(bytes: &[u8]) -> Result<ConversationId> {
-    Ok(ConversationId::new(fixed(
-        bytes,
-        "a conversation id isn't 16 bytes",
-    )?))
+    Ok(ConversationId::new(fixed(bytes, "a conversation id isn't 16 bytes")?))
 }
 
 fn fixed<const N: usize>(bytes: &[u8], what: &'static str) -> Result<[u8; N]> {
@@ -247,9 +225,7 @@ fn bounded(bytes: &[u8], limit_bytes: usize) -> Result<&[u8]> {
 
 fn text(from: text::Reader<'_>, limit_bytes: usize) -> Result<String> {
     bounded(from.as_bytes(), limit_bytes)?;
-    from.to_str()
-        .map(str::to_owned)
-        .map_err(|_| DecodeError::Malformed("text that isn't UTF-8"))
+    from.to_str().map(str::to_owned).map_err(|_| DecodeError::Malformed("text that isn't UTF-8"))
 }
 
 fn secret_text(from: text::Reader<'_>, limit_bytes: usize) -> Result<Secret> {
@@ -390,10 +366,7 @@ fn read_request(from: wire::request::Reader<'_>) -> Result<Request> {
         Ok(Which::Watch(list)) => RequestBody::Watch(accounts(list?)?),
         Ok(Which::Unwatch(list)) => RequestBody::Unwatch(accounts(list?)?),
     };
-    Ok(Request {
-        id: from.get_id(),
-        body,
-    })
+    Ok(Request { id: from.get_id(), body })
 }
 
 fn read_presence(from: wire::presence::Reader<'_>) -> Result<Presence> {
@@ -456,10 +429,7 @@ fn read_response(from: wire::response::Reader<'_>) -> Result<Response> {
             ResponseBody::Presence(list.iter().map(read_presence).collect::<Result<_>>()?)
         }
     };
-    Ok(Response {
-        id: from.get_id(),
-        body,
-    })
+    Ok(Response { id: from.get_id(), body })
 }
 
 fn read_event(from: wire::event::Reader<'_>) -> Result<Event> {
@@ -494,10 +464,7 @@ fn read_receipt(from: wire::receipt::Reader<'_>) -> Result<Receipt> {
     let mut expired = Vec::with_capacity(list.len() as usize);
     let mut above = 0;
     for span in list.iter() {
-        let span = Span {
-            first: span.get_first(),
-            last: span.get_last(),
-        };
+        let span = Span { first: span.get_first(), last: span.get_last() };
         if span.first <= above || span.last < span.first {
             return Err(DecodeError::Malformed("spans out of order"));
         }

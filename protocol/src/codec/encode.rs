@@ -124,6 +124,7 @@ fn write(frame: &Frame, to: wire::frame::Builder<'_>) {
             to.set_conversation(open.conversation.as_bytes());
             to.set_start(open.start);
             to.set_head(open.head);
+            to.set_revision(open.revision);
             write_account(&open.peer, to.init_peer());
         }
         Frame::Deliver(deliver) => {
@@ -181,10 +182,7 @@ fn write_greeting(greeting: &Greeting, mut to: wire::greeting::Builder<'_>) {
         Registration::Invite => Wire::Invite,
         Registration::Token => Wire::Token,
     });
-    write_ids(
-        &greeting.extensions,
-        to.init_extensions(len(&greeting.extensions)),
-    );
+    write_ids(&greeting.extensions, to.init_extensions(len(&greeting.extensions)));
 }
 
 /// Text of a secret that is text by construction; anything else is sent empty and refused.
@@ -196,10 +194,7 @@ fn write_hello(hello: &Hello, mut to: wire::hello::Builder<'_>) {
     to.set_revision(hello.revision);
     to.set_active(hello.active);
     to.set_software(&hello.software);
-    write_ids(
-        &hello.extensions,
-        to.reborrow().init_extensions(len(&hello.extensions)),
-    );
+    write_ids(&hello.extensions, to.reborrow().init_extensions(len(&hello.extensions)));
     match &hello.credential {
         Credential::Ticket(ticket) => to.set_ticket(ticket.expose()),
         Credential::SignIn(sign_in) => {
@@ -243,10 +238,7 @@ fn write_welcome(welcome: &Welcome, mut to: wire::welcome::Builder<'_>) {
     limits.set_watches(welcome.limits.watches);
     limits.set_idle_for_ms(welcome.limits.idle_for_ms);
     limits.set_stream_idle_for_ms(welcome.limits.stream_idle_for_ms);
-    write_ids(
-        &welcome.extensions,
-        to.init_extensions(len(&welcome.extensions)),
-    );
+    write_ids(&welcome.extensions, to.init_extensions(len(&welcome.extensions)));
 }
 
 fn write_request(request: &Request, mut to: wire::request::Builder<'_>) {
@@ -279,11 +271,7 @@ fn write_presence(presence: &Presence, mut to: wire::presence::Builder<'_>) {
 fn write_response(response: &Response, mut to: wire::response::Builder<'_>) {
     to.set_id(response.id);
     match &response.body {
-        ResponseBody::Error {
-            code,
-            text,
-            retry_after_ms,
-        } => {
+        ResponseBody::Error { code, text, retry_after_ms } => {
             let mut to = to.init_error();
             to.set_code(code.value());
             to.set_text(text);
@@ -302,10 +290,7 @@ fn write_response(response: &Response, mut to: wire::response::Builder<'_>) {
                 to.set_online(device.online);
             }
         }
-        ResponseBody::Link {
-            token,
-            valid_for_ms,
-        } => {
+        ResponseBody::Link { token, valid_for_ms } => {
             let mut to = to.init_link();
             to.set_token(secret_text(token));
             to.set_valid_for_ms(*valid_for_ms);
@@ -322,11 +307,7 @@ fn write_response(response: &Response, mut to: wire::response::Builder<'_>) {
 fn write_event(event: &Event, mut to: wire::event::Builder<'_>) {
     match event {
         Event::Presence(presence) => write_presence(presence, to.init_presence()),
-        Event::Typing {
-            conversation,
-            account,
-            active,
-        } => {
+        Event::Typing { conversation, account, active } => {
             let mut to = to.init_typing();
             to.set_conversation(conversation.as_bytes());
             to.set_account(account.get());

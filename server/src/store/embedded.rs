@@ -125,9 +125,7 @@ impl Shared {
 
 impl fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedStore")
-            .field("dir", &self.dir)
-            .finish_non_exhaustive()
+        f.debug_struct("EmbeddedStore").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 
@@ -144,11 +142,7 @@ impl EmbeddedStore {
     pub fn open(dir: &Path, settings: EmbeddedSettings) -> Result<Self, OpenError> {
         settings.check()?;
         let failed = |doing: &'static str| {
-            move |source| OpenError::Io {
-                doing,
-                path: dir.to_path_buf(),
-                source,
-            }
+            move |source| OpenError::Io { doing, path: dir.to_path_buf(), source }
         };
         fs::create_dir_all(dir).map_err(failed("creating"))?;
         let tree = dir.join("tree.redb");
@@ -164,17 +158,11 @@ impl EmbeddedStore {
         let replayed = replay::replay(dir, meta, settings.segment_bytes)?;
         log::sync_dir(dir).map_err(failed("syncing"))?;
 
-        let corrupt = |error: BaseError| OpenError::Damaged {
-            path: tree.clone(),
-            what: error.to_string(),
-        };
+        let corrupt =
+            |error: BaseError| OpenError::Damaged { path: tree.clone(), what: error.to_string() };
         let snapshot = Arc::new(base.snapshot().map_err(corrupt)?);
         let shared = Arc::new(Shared {
-            view: RwLock::new(View {
-                active: replayed.layer,
-                frozen: None,
-                base: snapshot,
-            }),
+            view: RwLock::new(View { active: replayed.layer, frozen: None, base: snapshot }),
             poison: OnceLock::new(),
             hurry: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -217,18 +205,13 @@ impl EmbeddedStore {
             dir: dir.to_path_buf(),
         };
         // If the second thread doesn't start, the drop of `store` ends the first.
-        store
-            .spawn("tern-store-tree", || checkpointer.run())
-            .map_err(failed("serving"))?;
-        store
-            .spawn("tern-store-log", || committer.run())
-            .map_err(failed("serving"))?;
+        store.spawn("tern-store-tree", || checkpointer.run()).map_err(failed("serving"))?;
+        store.spawn("tern-store-log", || committer.run()).map_err(failed("serving"))?;
         Ok(store)
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        self.threads
-            .push(thread::Builder::new().name(name.into()).spawn(run)?);
+        self.threads.push(thread::Builder::new().name(name.into()).spawn(run)?);
         Ok(())
     }
 
@@ -254,10 +237,7 @@ impl EmbeddedStore {
         read: impl FnOnce() -> Result<T, BaseError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let closed = |_| ReadError::Unavailable("the store is closed".into());
-        let permit = Arc::clone(&self.readers)
-            .acquire_owned()
-            .await
-            .map_err(closed)?;
+        let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(closed)?;
         let task = tokio::task::spawn_blocking(move || {
             // The thread keeps the permit even if the reader goes away.
             let _permit = permit;
@@ -265,9 +245,7 @@ impl EmbeddedStore {
         });
         match task.await {
             Ok(result) => Ok(result?),
-            Err(error) => Err(ReadError::Unavailable(format!(
-                "the read was given up: {error}"
-            ))),
+            Err(error) => Err(ReadError::Unavailable(format!("the read was given up: {error}"))),
         }
     }
 
@@ -280,13 +258,7 @@ impl EmbeddedStore {
         let gone = || CommitError::Unavailable("the committer has ended".into());
         let (answer, answered) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or_else(gone)?;
-        requests
-            .send(Request {
-                transaction,
-                answer,
-            })
-            .await
-            .map_err(|_| gone())?;
+        requests.send(Request { transaction, answer }).await.map_err(|_| gone())?;
         // The committer answers whatever it takes, unless it panics.
         let lost = |_| CommitError::Unknown("the committer ended without an answer".into());
         answered.await.map_err(lost)?

@@ -44,11 +44,7 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self {
-            sequences: 40,
-            operations: 150,
-            seed: 1,
-        }
+        Self { sequences: 40, operations: 150, seed: 1 }
     }
 }
 
@@ -81,17 +77,11 @@ fn put(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Mutation {
 }
 
 fn transaction(conditions: Vec<Condition>, mutations: Vec<Mutation>) -> Transaction {
-    Transaction {
-        conditions,
-        mutations,
-    }
+    Transaction { conditions, mutations }
 }
 
 async fn commit<S: Store>(store: &S, mutations: Vec<Mutation>) {
-    store
-        .commit(transaction(vec![], mutations))
-        .await
-        .expect("an unconditional commit");
+    store.commit(transaction(vec![], mutations)).await.expect("an unconditional commit");
 }
 
 async fn get<S: Store>(store: &S, key: impl AsRef<[u8]>) -> Option<Bytes> {
@@ -105,20 +95,12 @@ async fn scan<S: Store>(
     limit: usize,
     reverse: bool,
 ) -> Vec<Pair> {
-    let scan = Scan {
-        from: b(from),
-        to: b(to),
-        limit,
-        reverse,
-    };
+    let scan = Scan { from: b(from), to: b(to), limit, reverse };
     store.scan(scan).await.expect("a scan")
 }
 
 fn keys(pairs: &[Pair]) -> Vec<String> {
-    pairs
-        .iter()
-        .map(|(key, _)| String::from_utf8_lossy(key).into_owned())
-        .collect()
+    pairs.iter().map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect()
 }
 
 async fn puts_are_read_back<B: Backend>(backend: &B) {
@@ -128,16 +110,8 @@ async fn puts_are_read_back<B: Backend>(backend: &B) {
     assert_eq!(get(&store, "a").await, Some(b("1")));
     commit(&store, vec![put("a", "2"), put("b", "")]).await;
     assert_eq!(get(&store, "a").await, Some(b("2")));
-    assert_eq!(
-        get(&store, "b").await,
-        Some(b("")),
-        "an empty value is a value"
-    );
-    commit(
-        &store,
-        vec![Mutation::Delete(b("a")), Mutation::Delete(b("never"))],
-    )
-    .await;
+    assert_eq!(get(&store, "b").await, Some(b("")), "an empty value is a value");
+    commit(&store, vec![Mutation::Delete(b("a")), Mutation::Delete(b("never"))]).await;
     assert_eq!(get(&store, "a").await, None);
     commit(&store, vec![]).await;
 }
@@ -165,36 +139,16 @@ async fn scans_are_ordered_and_bounded<B: Backend>(backend: &B) {
         commit(&store, vec![put(key, key)]).await;
     }
     let all = scan(&store, "a", "e", 100, false).await;
-    assert_eq!(
-        keys(&all),
-        ["a", "aa", "b", "c", "d"],
-        "`to` is exclusive, `from` isn't"
-    );
+    assert_eq!(keys(&all), ["a", "aa", "b", "c", "d"], "`to` is exclusive, `from` isn't");
     let all = scan(&store, "a", "e", 100, true).await;
     assert_eq!(keys(&all), ["d", "c", "b", "aa", "a"]);
     assert_eq!(keys(&scan(&store, "a", "e", 2, false).await), ["a", "aa"]);
-    assert_eq!(
-        keys(&scan(&store, "a", "e", 2, true).await),
-        ["d", "c"],
-        "the highest"
-    );
+    assert_eq!(keys(&scan(&store, "a", "e", 2, true).await), ["d", "c"], "the highest");
     assert_eq!(keys(&scan(&store, "ab", "c", 9, false).await), ["b"]);
     assert_eq!(keys(&scan(&store, "ab", "b", 9, true).await), [""; 0]);
-    assert_eq!(
-        keys(&scan(&store, "c", "c", 9, false).await),
-        [""; 0],
-        "empty"
-    );
-    assert_eq!(
-        keys(&scan(&store, "d", "b", 9, false).await),
-        [""; 0],
-        "inverted"
-    );
-    assert_eq!(
-        keys(&scan(&store, "d", "b", 9, true).await),
-        [""; 0],
-        "inverted"
-    );
+    assert_eq!(keys(&scan(&store, "c", "c", 9, false).await), [""; 0], "empty");
+    assert_eq!(keys(&scan(&store, "d", "b", 9, false).await), [""; 0], "inverted");
+    assert_eq!(keys(&scan(&store, "d", "b", 9, true).await), [""; 0], "inverted");
     let end = prefix_end(b"a").expect("a prefix with an end");
     assert_eq!(keys(&scan(&store, "a", end, 9, false).await), ["a", "aa"]);
 }
@@ -211,44 +165,25 @@ async fn conditions_decide<B: Backend>(backend: &B) {
         (vec![equals("full", "w")], Some(0)),
         (vec![equals("full", "")], Some(0)),
         (vec![equals("free", "")], Some(0)),
-        (
-            vec![
-                absent("free"),
-                equals("full", "v"),
-                absent("full"),
-                absent("full"),
-            ],
-            Some(2),
-        ),
+        (vec![absent("free"), equals("full", "v"), absent("full"), absent("full")], Some(2)),
     ];
     for (number, (conditions, conflict)) in cases.into_iter().enumerate() {
         let key = format!("written-{number}");
-        let outcome = store
-            .commit(transaction(
-                conditions,
-                vec![put(&key, "x"), put("last", "x")],
-            ))
-            .await;
+        let outcome =
+            store.commit(transaction(conditions, vec![put(&key, "x"), put("last", "x")])).await;
         let found = match outcome {
             Ok(()) => None,
             Err(CommitError::Conflict { index }) => Some(index),
             Err(other) => panic!("case {number}: {other}"),
         };
         assert_eq!(found, conflict, "case {number}");
-        assert_eq!(
-            get(&store, &key).await.is_some(),
-            conflict.is_none(),
-            "case {number}"
-        );
+        assert_eq!(get(&store, &key).await.is_some(), conflict.is_none(), "case {number}");
     }
     // Conditions see the store before the mutations of their own transaction.
     let own = transaction(vec![absent("own")], vec![put("own", "1")]);
     store.commit(own.clone()).await.expect("the slot was free");
     let again = store.commit(own).await;
-    assert!(
-        matches!(again, Err(CommitError::Conflict { index: 0 })),
-        "{again:?}"
-    );
+    assert!(matches!(again, Err(CommitError::Conflict { index: 0 })), "{again:?}");
 }
 
 async fn ranges_are_deleted<B: Backend>(backend: &B) {
@@ -267,29 +202,17 @@ async fn ranges_are_deleted<B: Backend>(backend: &B) {
         commit(&store, fill()).await;
         store = backend.reopen(store).await;
         commit(&store, range(from, to)).await;
-        assert_eq!(
-            keys(&scan(&store, "", "zz", 9, false).await),
-            left,
-            "{from:?} to {to:?}"
-        );
+        assert_eq!(keys(&scan(&store, "", "zz", 9, false).await), left, "{from:?} to {to:?}");
         let mut reversed = scan(&store, "", "zz", 9, true).await;
         reversed.reverse();
         assert_eq!(keys(&reversed), left, "{from:?} to {to:?}, reverse");
         for key in ["a", "b", "b1", "c", "d"] {
-            assert_eq!(
-                get(&store, key).await.is_some(),
-                left.contains(&key),
-                "{key}"
-            );
+            assert_eq!(get(&store, key).await.is_some(), left.contains(&key), "{key}");
         }
     }
     commit(&store, range("", "zz")).await;
     commit(&store, vec![put("b", "after")]).await;
-    assert_eq!(
-        get(&store, "b").await,
-        Some(b("after")),
-        "a deleted range can be filled again"
-    );
+    assert_eq!(get(&store, "b").await, Some(b("after")), "a deleted range can be filled again");
 }
 
 async fn large_ranges_are_deleted<B: Backend>(backend: &B) {
@@ -300,11 +223,7 @@ async fn large_ranges_are_deleted<B: Backend>(backend: &B) {
         commit(&store, puts.collect()).await;
     }
     let store = backend.reopen(store).await;
-    commit(
-        &store,
-        vec![Mutation::DeleteRange(b(key(1)), b(key(9_999)))],
-    )
-    .await;
+    commit(&store, vec![Mutation::DeleteRange(b(key(1)), b(key(9_999)))]).await;
     let left = scan(&store, "", "z", 100, false).await;
     assert_eq!(keys(&left), [key(0), key(9_999)]);
     let store = backend.reopen(store).await;
@@ -327,20 +246,13 @@ async fn odd_keys_and_values_survive<B: Backend>(backend: &B) {
     }
     let store = backend.reopen(store).await;
     for (key, value) in &cases {
-        assert_eq!(
-            get(&store, key).await.as_deref(),
-            Some(value.as_slice()),
-            "{key:?}"
-        );
+        assert_eq!(get(&store, key).await.as_deref(), Some(value.as_slice()), "{key:?}");
     }
     let found = scan(&store, [0], vec![0xff; 41], 100, false).await;
     let mut expected: Vec<_> = cases.iter().map(|(key, _)| b(key)).collect();
     expected.sort();
     expected.pop();
-    assert_eq!(
-        found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(),
-        expected
-    );
+    assert_eq!(found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), expected);
 }
 
 /// Many transactions of (mostly) the same group commit want the same slot.
@@ -354,10 +266,7 @@ async fn one_slot_has_one_winner<B: Backend>(backend: &B) {
                 tokio::spawn(async move {
                     let claim = transaction(
                         vec![Condition::Absent(b(&slot))],
-                        vec![
-                            put(&slot, number.to_string()),
-                            put(format!("by-{number}"), &slot),
-                        ],
+                        vec![put(&slot, number.to_string()), put(format!("by-{number}"), &slot)],
                     );
                     store.commit(claim).await
                 })
@@ -371,9 +280,7 @@ async fn one_slot_has_one_winner<B: Backend>(backend: &B) {
                 Err(other) => panic!("{other}"),
             }
         }
-        let [winner] = winners.as_slice() else {
-            panic!("{slot} was won by {winners:?}")
-        };
+        let [winner] = winners.as_slice() else { panic!("{slot} was won by {winners:?}") };
         assert_eq!(get(&*store, &slot).await, Some(b(winner.to_string())));
     }
 }
@@ -393,10 +300,8 @@ async fn counters_lose_no_increment<B: Backend>(backend: &B) {
                 for step in 0..INCREMENTS {
                     loop {
                         let old = get(&*store, "n/count").await.expect("the counter");
-                        let count: u32 = std::str::from_utf8(&old)
-                            .expect("text")
-                            .parse()
-                            .expect("a number");
+                        let count: u32 =
+                            std::str::from_utf8(&old).expect("text").parse().expect("a number");
                         let mut mutations = vec![put("n/count", (count + 1).to_string())];
                         if step % 2 == 1 {
                             mutations.insert(0, Mutation::DeleteRange(b("n/"), b("n0")));
@@ -416,10 +321,7 @@ async fn counters_lose_no_increment<B: Backend>(backend: &B) {
     for task in tasks {
         task.await.expect("the task");
     }
-    assert_eq!(
-        get(&*store, "n/count").await,
-        Some(b((TASKS * INCREMENTS).to_string()))
-    );
+    assert_eq!(get(&*store, "n/count").await, Some(b((TASKS * INCREMENTS).to_string())));
 }
 
 /// Every transaction writes all keys with one value; a reader that sees two values saw half.
@@ -462,14 +364,8 @@ async fn reopen_keeps_everything<B: Backend>(backend: &B) {
     let mut store = backend.fresh().await;
     for round in 0..10 {
         for number in 0..30 {
-            commit(
-                &store,
-                vec![
-                    put(format!("r{round}/{number}"), "v"),
-                    put("latest", [round]),
-                ],
-            )
-            .await;
+            commit(&store, vec![put(format!("r{round}/{number}"), "v"), put("latest", [round])])
+                .await;
         }
         commit(&store, vec![Mutation::DeleteRange(b("r3/"), b("r30"))]).await;
         store = backend.reopen(store).await;
@@ -498,9 +394,7 @@ impl Random {
     /// Few and short keys, so that operations meet.
     fn key(&mut self) -> Bytes {
         let length = 1 + self.below(3);
-        (0..length)
-            .map(|_| b"ab\0\xff"[usize::try_from(self.below(4)).unwrap_or(0)])
-            .collect()
+        (0..length).map(|_| b"ab\0\xff"[usize::try_from(self.below(4)).unwrap_or(0)]).collect()
     }
 
     fn value(&mut self) -> Bytes {
@@ -515,18 +409,16 @@ fn random_transaction(random: &mut Random, model: &Model) -> Transaction {
     let mut transaction = Transaction::default();
     for _ in 0..random.below(3) {
         let key = random.key();
-        transaction
-            .conditions
-            .push(match (random.below(4), model.get(&key)) {
-                // Mostly true, so that most transactions commit.
-                (0, _) => Condition::Absent(key),
-                (1, _) | (_, None) if model.contains_key(&key) => {
-                    let value = random.value();
-                    Condition::Equals(key, value)
-                }
-                (_, Some(value)) => Condition::Equals(key, value.clone()),
-                (_, None) => Condition::Absent(key),
-            });
+        transaction.conditions.push(match (random.below(4), model.get(&key)) {
+            // Mostly true, so that most transactions commit.
+            (0, _) => Condition::Absent(key),
+            (1, _) | (_, None) if model.contains_key(&key) => {
+                let value = random.value();
+                Condition::Equals(key, value)
+            }
+            (_, Some(value)) => Condition::Equals(key, value.clone()),
+            (_, None) => Condition::Absent(key),
+        });
     }
     for _ in 0..random.below(5) {
         transaction.mutations.push(match random.below(8) {
@@ -569,9 +461,7 @@ fn model_scan(model: &Model, scan: &Scan) -> Vec<Pair> {
         return Vec::new();
     }
     let bounds = (Bound::Included(&scan.from), Bound::Excluded(&scan.to));
-    let range = model
-        .range::<Bytes, _>(bounds)
-        .map(|(key, value)| (key.clone(), value.clone()));
+    let range = model.range::<Bytes, _>(bounds).map(|(key, value)| (key.clone(), value.clone()));
     if scan.reverse {
         range.rev().take(scan.limit).collect()
     } else {
@@ -621,12 +511,7 @@ async fn random_sequence<B: Backend>(backend: &B, seed: u64, operations: u64) {
                 let outcomes = futures_in_order(sent.collect()).await;
                 for (number, (outcome, expected)) in outcomes.into_iter().zip(expected).enumerate()
                 {
-                    compare(
-                        outcome,
-                        expected,
-                        &format!("{place}.{number}"),
-                        &group[number],
-                    );
+                    compare(outcome, expected, &format!("{place}.{number}"), &group[number]);
                 }
             }
             _ => {
@@ -637,12 +522,7 @@ async fn random_sequence<B: Backend>(backend: &B, seed: u64, operations: u64) {
         }
     }
     let store = backend.reopen(store).await;
-    let all = Scan {
-        from: Bytes::new(),
-        to: b([0xff; 9]),
-        limit: 10_000,
-        reverse: false,
-    };
+    let all = Scan { from: Bytes::new(), to: b([0xff; 9]), limit: 10_000, reverse: false };
     let found = store.scan(all.clone()).await.expect("a scan");
     assert_eq!(found, model_scan(&model, &all), "seed {seed}, at the end");
 }

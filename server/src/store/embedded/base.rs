@@ -76,9 +76,7 @@ fn guarded<T>(run: impl FnOnce() -> Result<T, BaseError>) -> Result<T, BaseError
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no reason given");
-        Err(BaseError::Corrupt(format!(
-            "a page of the tree can't be understood: {why}"
-        )))
+        Err(BaseError::Corrupt(format!("a page of the tree can't be understood: {why}")))
     })
 }
 
@@ -91,11 +89,7 @@ impl Base {
     /// Creates the file under another name, so that a crash leaves a whole one or none.
     pub(super) fn create(path: &Path, cache_bytes: usize, salt: u64) -> Result<(), OpenError> {
         let failed = |doing: &'static str| {
-            move |source| OpenError::Io {
-                doing,
-                path: path.to_path_buf(),
-                source,
-            }
+            move |source| OpenError::Io { doing, path: path.to_path_buf(), source }
         };
         let unfinished = path.with_extension("tmp");
         match fs::remove_file(&unfinished) {
@@ -113,10 +107,7 @@ impl Base {
         cache_bytes: usize,
         salt: u64,
     ) -> Result<(Self, Meta), OpenError> {
-        let damaged = |what: String| OpenError::Damaged {
-            path: path.to_path_buf(),
-            what,
-        };
+        let damaged = |what: String| OpenError::Damaged { path: path.to_path_buf(), what };
         let opened = catch_unwind(|| Builder::new().set_cache_size(cache_bytes).create(path));
         let database = match opened {
             Ok(Ok(database)) => database,
@@ -124,11 +115,7 @@ impl Base {
                 return Err(OpenError::InUse(path.to_path_buf()));
             }
             Ok(Err(DatabaseError::Storage(StorageError::Io(source)))) => {
-                return Err(OpenError::Io {
-                    doing: "opening",
-                    path: path.to_path_buf(),
-                    source,
-                });
+                return Err(OpenError::Io { doing: "opening", path: path.to_path_buf(), source });
             }
             Ok(Err(other)) => return Err(damaged(other.to_string())),
             Err(_) => return Err(damaged("a page can't be understood".into())),
@@ -179,11 +166,7 @@ impl Base {
 
     /// The tree as it is now.
     pub(super) fn snapshot(&self) -> Result<Snapshot, BaseError> {
-        guarded(|| {
-            Ok(Snapshot {
-                table: self.database.begin_read()?.open_table(DATA)?,
-            })
-        })
+        guarded(|| Ok(Snapshot { table: self.database.begin_read()?.open_table(DATA)? }))
     }
 
     /// Starts writing a layer, one step after the other.
@@ -308,11 +291,7 @@ impl Snapshot {
         guarded(|| {
             let bounds = (Bound::Included(from), Bound::Excluded(to));
             let mut range = self.table.range::<&[u8]>(bounds)?;
-            while let Some(item) = if reverse {
-                range.next_back()
-            } else {
-                range.next()
-            } {
+            while let Some(item) = if reverse { range.next_back() } else { range.next() } {
                 let (key, value) = item?;
                 if !each(key.value(), verified(key.value(), value.value())?) {
                     return Ok(false);
@@ -338,7 +317,5 @@ fn verified(key: &[u8], stored: &[u8]) -> Result<Bytes, BaseError> {
     {
         return Ok(Bytes::copy_from_slice(value));
     }
-    Err(BaseError::Corrupt(
-        "a value in the tree doesn't match its checksum".into(),
-    ))
+    Err(BaseError::Corrupt("a value in the tree doesn't match its checksum".into()))
 }

@@ -108,9 +108,7 @@ impl Committer {
     fn commit(&mut self, batch: &mut Vec<Request>) {
         if let Some(why) = self.shared.poisoned() {
             for request in batch.drain(..) {
-                let _ = request
-                    .answer
-                    .send(Err(CommitError::Unavailable(why.clone())));
+                let _ = request.answer.send(Err(CommitError::Unavailable(why.clone())));
             }
             return;
         }
@@ -229,11 +227,7 @@ impl Committer {
             layer
         };
         self.log_bytes = 0;
-        let job = Job {
-            layer,
-            applied: self.log.number(),
-            segment,
-        };
+        let job = Job { layer, applied: self.log.number(), segment };
         if self.jobs.send(job).is_ok() {
             self.checkpoint = true;
         } else {

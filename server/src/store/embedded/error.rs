@@ -41,29 +41,13 @@ pub enum OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Setting {
-                name,
-                value,
-                least,
-                most,
-            } => {
-                write!(
-                    f,
-                    "the setting {name} is {value}, it must be {least} to {most}"
-                )
+            Self::Setting { name, value, least, most } => {
+                write!(f, "the setting {name} is {value}, it must be {least} to {most}")
             }
             Self::InUse(path) => {
-                write!(
-                    f,
-                    "the store in {} is in use by another process",
-                    path.display()
-                )
+                write!(f, "the store in {} is in use by another process", path.display())
             }
-            Self::Io {
-                doing,
-                path,
-                source,
-            } => {
+            Self::Io { doing, path, source } => {
                 write!(f, "{doing} {} failed: {source}", path.display())
             }
             Self::Damaged { path, what } => {

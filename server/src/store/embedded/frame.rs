@@ -28,9 +28,7 @@ pub(super) struct Builder {
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self {
-            bytes: vec![0; HEADER_BYTES],
-        }
+        Self { bytes: vec![0; HEADER_BYTES] }
     }
 
     pub(super) fn is_empty(&self) -> bool {

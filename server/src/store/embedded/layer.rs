@@ -50,9 +50,7 @@ impl Layer {
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
-        self.entries
-            .iter()
-            .map(|(key, value)| (key, value.as_ref()))
+        self.entries.iter().map(|(key, value)| (key, value.as_ref()))
     }
 
     pub(super) fn cleared(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
@@ -98,8 +96,7 @@ impl Layer {
             }
         } else {
             self.bytes += key.len() + ENTRY_BYTES;
-            self.entries
-                .insert(Bytes::copy_from_slice(key), Some(value));
+            self.entries.insert(Bytes::copy_from_slice(key), Some(value));
         }
     }
 
@@ -127,11 +124,8 @@ impl Layer {
         if from >= to {
             return;
         }
-        let covered: Vec<Bytes> = self
-            .entries
-            .range::<Bytes, _>(from..to)
-            .map(|(key, _)| key.clone())
-            .collect();
+        let covered: Vec<Bytes> =
+            self.entries.range::<Bytes, _>(from..to).map(|(key, _)| key.clone()).collect();
         for key in covered {
             self.remove_entry(&key);
         }
@@ -222,10 +216,7 @@ mod tests {
         for (from, to) in [("a", "c"), ("m", "p"), ("c", "e"), ("x", "z"), ("d", "n")] {
             layer.apply(&Mutation::DeleteRange(b(from), b(to)));
         }
-        let ranges: Vec<_> = layer
-            .cleared()
-            .map(|(f, t)| (f.clone(), t.clone()))
-            .collect();
+        let ranges: Vec<_> = layer.cleared().map(|(f, t)| (f.clone(), t.clone())).collect();
         assert_eq!(ranges, [(b("a"), b("p")), (b("x"), b("z"))]);
     }
 
@@ -237,11 +228,7 @@ mod tests {
         }
         let full = layer.bytes();
         layer.apply(&Mutation::DeleteRange(b("k"), b("l")));
-        assert!(
-            full > 50_000 && layer.bytes() < 200,
-            "{full} {}",
-            layer.bytes()
-        );
+        assert!(full > 50_000 && layer.bytes() < 200, "{full} {}", layer.bytes());
         layer.apply(&Mutation::Put(b("k1"), b("v")));
         layer.apply(&Mutation::Delete(b("k1")));
         assert_eq!(layer.entries().count(), 0);

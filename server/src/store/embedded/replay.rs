@@ -37,17 +37,9 @@ type LastFrame = (PathBuf, u64, Vec<u8>);
 pub(super) fn replay(dir: &Path, meta: Meta, segment_bytes: u64) -> Result<Replayed, OpenError> {
     let failed = |doing: &'static str, path: &Path| {
         let path = path.to_path_buf();
-        move |source: io::Error| OpenError::Io {
-            doing,
-            path,
-            source,
-        }
+        move |source: io::Error| OpenError::Io { doing, path, source }
     };
-    let mut replayed = Replayed {
-        number: meta.applied,
-        next: meta.segment,
-        ..Replayed::default()
-    };
+    let mut replayed = Replayed { number: meta.applied, next: meta.segment, ..Replayed::default() };
     let mut last = None;
     let mut expected_segment = meta.segment;
 
@@ -88,10 +80,7 @@ fn read_segment(
     replayed: &mut Replayed,
     last: &mut Option<LastFrame>,
 ) -> Result<(), OpenError> {
-    let damaged = |what: String| OpenError::Damaged {
-        path: path.to_path_buf(),
-        what,
-    };
+    let damaged = |what: String| OpenError::Damaged { path: path.to_path_buf(), what };
     let mut at = 0;
     while let Some(frame) = frame::parse(salt, &data[at..]) {
         if frame.number != replayed.number + 1 {
@@ -102,9 +91,7 @@ fn read_segment(
             )));
         }
         let Some(mutations) = frame::mutations(frame.payload) else {
-            return Err(damaged(format!(
-                "the commit at byte {at} can't be understood"
-            )));
+            return Err(damaged(format!("the commit at byte {at} can't be understood")));
         };
         for mutation in &mutations {
             replayed.layer.apply(mutation);
@@ -143,9 +130,7 @@ fn refuse_missing<F: FnOnce(io::Error) -> OpenError>(
 ) -> Result<(), OpenError> {
     let segments = log::list(dir).map_err(failed("listing", dir))?;
     let fresh = meta.applied == 0 && segments.is_empty();
-    let beyond = segments
-        .iter()
-        .any(|&(segment, _)| segment > expected_segment);
+    let beyond = segments.iter().any(|&(segment, _)| segment > expected_segment);
     if beyond || (expected_segment == meta.segment && !fresh) {
         return Err(OpenError::Damaged {
             path: log::segment_path(dir, expected_segment),

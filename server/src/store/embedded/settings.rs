@@ -68,18 +68,8 @@ impl EmbeddedSettings {
     pub fn check(&self) -> Result<(), OpenError> {
         let as_u64 = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let bounds = [
-            (
-                "queue_transactions",
-                as_u64(self.queue_transactions),
-                1,
-                1_000_000,
-            ),
-            (
-                "batch_transactions",
-                as_u64(self.batch_transactions),
-                1,
-                100_000,
-            ),
+            ("queue_transactions", as_u64(self.queue_transactions), 1, 1_000_000),
+            ("batch_transactions", as_u64(self.batch_transactions), 1, 100_000),
             ("batch_bytes", as_u64(self.batch_bytes), 4 << 10, 16 << 20),
             ("layer_bytes", as_u64(self.layer_bytes), 4 << 10, 4 << 30),
             ("log_bytes", self.log_bytes, 4 << 10, 16 << 30),
@@ -90,12 +80,7 @@ impl EmbeddedSettings {
         ];
         for (name, value, least, most) in bounds {
             if value < least || value > most {
-                return Err(OpenError::Setting {
-                    name,
-                    value,
-                    least,
-                    most,
-                });
+                return Err(OpenError::Setting { name, value, least, most });
             }
         }
         Ok(())

@@ -31,10 +31,7 @@ fn tiny() -> EmbeddedSettings {
 
 /// Nothing reaches the tree.
 fn no_checkpoint() -> EmbeddedSettings {
-    EmbeddedSettings {
-        segment_bytes: 64 << 10,
-        ..EmbeddedSettings::default()
-    }
+    EmbeddedSettings { segment_bytes: 64 << 10, ..EmbeddedSettings::default() }
 }
 
 struct Directories {
@@ -46,11 +43,7 @@ struct Directories {
 impl Directories {
     fn new(settings: EmbeddedSettings) -> Self {
         let root = tempfile::tempdir().expect("a directory");
-        Self {
-            root,
-            settings,
-            count: AtomicU64::new(0),
-        }
+        Self { root, settings, count: AtomicU64::new(0) }
     }
 }
 
@@ -78,10 +71,7 @@ async fn the_suite_passes_while_checkpoints_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite_passes_in_memory_over_the_log() {
-    let effort = Effort {
-        sequences: 10,
-        ..Effort::default()
-    };
+    let effort = Effort { sequences: 10, ..Effort::default() };
     suite::run_all(&Directories::new(no_checkpoint()), effort).await;
 }
 
@@ -105,10 +95,7 @@ async fn count(store: &EmbeddedStore) -> Result<usize, ReadError> {
 }
 
 fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .expect("the file");
+    let mut file = fs::OpenOptions::new().write(true).open(path).expect("the file");
     file.seek(SeekFrom::Start(offset)).expect("the offset");
     file.write_all(bytes).expect("a write");
 }
@@ -137,10 +124,7 @@ async fn a_zeroed_page_in_the_log_is_noticed() {
         let dir = closed_store(no_checkpoint()).await;
         overwrite(&log::segment_path(dir.path(), 1), page * 4096, &[0; 4096]);
         let error = refused(dir.path(), no_checkpoint());
-        assert!(
-            error.contains("acknowledged commits"),
-            "page {page}: {error}"
-        );
+        assert!(error.contains("acknowledged commits"), "page {page}: {error}");
     }
 }
 
@@ -150,11 +134,7 @@ async fn one_changed_bit_anywhere_in_the_log_is_noticed() {
     let path = log::segment_path(dir.path(), 1);
     let good = fs::read(&path).expect("the log");
     // The closing frame is all header, and its loss is the loss of nothing.
-    let end = good
-        .iter()
-        .rposition(|&byte| byte != 0)
-        .expect("a used log")
-        - 24;
+    let end = good.iter().rposition(|&byte| byte != 0).expect("a used log") - 24;
     for offset in (0..end).step_by(997) {
         overwrite(&path, offset as u64, &[good[offset] ^ 0x10]);
         refused(dir.path(), no_checkpoint());
@@ -168,11 +148,7 @@ async fn a_torn_end_is_dropped_and_the_store_goes_on() {
     let dir = closed_store(no_checkpoint()).await;
     let path = log::segment_path(dir.path(), 1);
     let good = fs::read(&path).expect("the log");
-    let end = good
-        .iter()
-        .rposition(|&byte| byte != 0)
-        .expect("a used log")
-        + 1;
+    let end = good.iter().rposition(|&byte| byte != 0).expect("a used log") + 1;
     // The start of a frame that was being written when the power went.
     let torn: Vec<u8> = good[..200].to_vec();
     overwrite(&path, end as u64 + 8, &torn);
@@ -185,10 +161,7 @@ async fn a_torn_end_is_dropped_and_the_store_goes_on() {
 
 #[tokio::test]
 async fn a_missing_file_is_noticed() {
-    let small = EmbeddedSettings {
-        segment_bytes: 8 << 10,
-        ..no_checkpoint()
-    };
+    let small = EmbeddedSettings { segment_bytes: 8 << 10, ..no_checkpoint() };
     for segment in 1..=3 {
         let dir = closed_store(small.clone()).await;
         fs::remove_file(log::segment_path(dir.path(), segment)).expect("a log file");
@@ -202,10 +175,7 @@ async fn a_missing_file_is_noticed() {
 
 #[tokio::test]
 async fn damage_in_the_tree_is_noticed() {
-    let settings = EmbeddedSettings {
-        step_keys: 1_000,
-        ..tiny()
-    };
+    let settings = EmbeddedSettings { step_keys: 1_000, ..tiny() };
     let dir = tempfile::tempdir().expect("a directory");
     let store = EmbeddedStore::open(dir.path(), settings.clone()).expect("a store");
     for number in 0..300 {
@@ -243,10 +213,7 @@ async fn a_directory_has_one_owner() {
 
 #[test]
 fn settings_have_bounds() {
-    let settings = EmbeddedSettings {
-        batch_bytes: 1,
-        ..EmbeddedSettings::default()
-    };
+    let settings = EmbeddedSettings { batch_bytes: 1, ..EmbeddedSettings::default() };
     let error = settings.check().expect_err("a setting out of bounds");
     assert!(error.to_string().contains("batch_bytes"), "{error}");
     EmbeddedSettings::default().check().expect("the defaults");
@@ -260,10 +227,7 @@ async fn a_poisoned_store_answers_nothing_more() {
     store.shared.poison("the disk is gone".into());
     assert_eq!(store.health(), Err("the disk is gone".into()));
     let refused = store.commit(Transaction::default()).await;
-    assert!(
-        matches!(refused, Err(CommitError::Unavailable(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
     let read = store.get(Bytes::from_static(b"k000001")).await;
     assert!(matches!(read, Err(ReadError::Unavailable(_))), "{read:?}");
     drop(store);
@@ -277,20 +241,11 @@ async fn a_huge_transaction_is_refused_and_a_large_one_is_not() {
     let store = EmbeddedStore::open(dir.path(), tiny()).expect("a store");
     let of = |bytes: usize| Transaction {
         conditions: vec![],
-        mutations: vec![Mutation::Put(
-            Bytes::from_static(b"k"),
-            vec![1; bytes].into(),
-        )],
+        mutations: vec![Mutation::Put(Bytes::from_static(b"k"), vec![1; bytes].into())],
     };
     let refused = store.commit(of(MAX_TRANSACTION_BYTES)).await;
-    assert!(
-        matches!(refused, Err(CommitError::Unavailable(_))),
-        "{refused:?}"
-    );
-    store
-        .commit(of(3 << 20))
-        .await
-        .expect("a transaction larger than a log file");
+    assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+    store.commit(of(3 << 20)).await.expect("a transaction larger than a log file");
     put(&store, 1).await;
     drop(store);
     let store = EmbeddedStore::open(dir.path(), tiny()).expect("the same store");
@@ -319,10 +274,7 @@ async fn victim() {
                 for _ in 0..1_000_000 {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let transaction = victim_transaction(u32::try_from(number).expect("few"));
-                    store
-                        .commit(transaction)
-                        .await
-                        .expect("a commit of the victim");
+                    store.commit(transaction).await.expect("a commit of the victim");
                     let mut out = std::io::stdout().lock();
                     // One write per line, so that a kill leaves no half line that parses.
                     let line = format!("acknowledged {number}.\n");
@@ -342,18 +294,9 @@ fn victim_transaction(number: u32) -> Transaction {
     let mut mutations: Vec<_> = (0..VICTIM_KEYS)
         .map(|part| Mutation::Put(key(part), Bytes::from(vec![number as u8; 100])))
         .collect();
-    mutations.push(Mutation::Put(
-        Bytes::from(format!("temporary/{number:08}")),
-        Bytes::new(),
-    ));
-    mutations.push(Mutation::DeleteRange(
-        Bytes::from_static(b"t"),
-        Bytes::from_static(b"u"),
-    ));
-    Transaction {
-        conditions: vec![Condition::Absent(key(0))],
-        mutations,
-    }
+    mutations.push(Mutation::Put(Bytes::from(format!("temporary/{number:08}")), Bytes::new()));
+    mutations.push(Mutation::DeleteRange(Bytes::from_static(b"t"), Bytes::from_static(b"u")));
+    Transaction { conditions: vec![Condition::Absent(key(0))], mutations }
 }
 
 async fn victim_keys(store: &EmbeddedStore, part: u32) -> Vec<u32> {
@@ -365,18 +308,12 @@ async fn victim_keys(store: &EmbeddedStore, part: u32) -> Vec<u32> {
     };
     let pairs = store.scan(scan).await.expect("a scan");
     let number = |key: &[u8]| std::str::from_utf8(&key[2..]).ok()?.parse().ok();
-    pairs
-        .iter()
-        .map(|(key, _)| number(key).expect("a number"))
-        .collect()
+    pairs.iter().map(|(key, _)| number(key).expect("a number")).collect()
 }
 
 /// The number after the highest that the victim has committed.
 async fn victim_end(store: &EmbeddedStore) -> u32 {
-    victim_keys(store, 0)
-        .await
-        .last()
-        .map_or(0, |last| last + 1)
+    victim_keys(store, 0).await.last().map_or(0, |last| last + 1)
 }
 
 #[tokio::test]
@@ -387,12 +324,7 @@ async fn acknowledged_commits_survive_kill_9() {
     // a clock, and is another one in each round.
     for kill_after in [1, 40, 7, 150, 333, 90, 500, 3] {
         let mut victim = Command::new(std::env::current_exe().expect("this test"))
-            .args([
-                "--exact",
-                "--ignored",
-                "--nocapture",
-                "store::embedded::tests::victim",
-            ])
+            .args(["--exact", "--ignored", "--nocapture", "store::embedded::tests::victim"])
             .env(VICTIM_DIR, dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -403,11 +335,7 @@ async fn acknowledged_commits_survive_kill_9() {
         let mut line = String::new();
         while seen < kill_after {
             line.clear();
-            assert_ne!(
-                lines.read_line(&mut line).expect("a line"),
-                0,
-                "the victim gave up"
-            );
+            assert_ne!(lines.read_line(&mut line).expect("a line"), 0, "the victim gave up");
             seen += note(&line, &mut acknowledged);
         }
         victim.kill().expect("SIGKILL");
@@ -421,37 +349,18 @@ async fn acknowledged_commits_survive_kill_9() {
         let store = EmbeddedStore::open(dir.path(), tiny()).expect("the store after the kill");
         let found = victim_keys(&store, 0).await;
         for number in &acknowledged {
-            assert!(
-                found.binary_search(number).is_ok(),
-                "{number} was acknowledged and lost"
-            );
+            assert!(found.binary_search(number).is_ok(), "{number} was acknowledged and lost");
         }
         for part in 1..VICTIM_KEYS {
-            assert_eq!(
-                victim_keys(&store, part).await,
-                found,
-                "a transaction is not whole"
-            );
+            assert_eq!(victim_keys(&store, part).await, found, "a transaction is not whole");
         }
-        assert_eq!(
-            count_range(&store, "t", "u").await,
-            0,
-            "a range delete is not whole"
-        );
+        assert_eq!(count_range(&store, "t", "u").await, 0, "a range delete is not whole");
     }
 }
 
 async fn count_range(store: &EmbeddedStore, from: &'static str, to: &'static str) -> usize {
-    let (from, to) = (
-        Bytes::from_static(from.as_bytes()),
-        Bytes::from_static(to.as_bytes()),
-    );
-    let scan = Scan {
-        from,
-        to,
-        limit: usize::MAX,
-        reverse: false,
-    };
+    let (from, to) = (Bytes::from_static(from.as_bytes()), Bytes::from_static(to.as_bytes()));
+    let scan = Scan { from, to, limit: usize::MAX, reverse: false };
     store.scan(scan).await.expect("a scan").len()
 }
 

@@ -39,23 +39,11 @@ impl View {
 
     /// Takes from memory what changes under the lock; the rest of the scan needs no lock.
     pub(super) fn begin_scan(&self, scan: Scan) -> Merged {
-        let Scan {
-            mut from,
-            mut to,
-            limit,
-            reverse,
-        } = scan;
+        let Scan { mut from, mut to, limit, reverse } = scan;
         let limit = limit.max(1);
-        let active = self
-            .active
-            .window(&mut from, &mut to, limit, reverse, |_| false);
+        let active = self.active.window(&mut from, &mut to, limit, reverse, |_| false);
         Merged {
-            scan: Scan {
-                from,
-                to,
-                limit,
-                reverse,
-            },
+            scan: Scan { from, to, limit, reverse },
             active,
             frozen: self.frozen.clone(),
             base: Arc::clone(&self.base),
@@ -74,12 +62,7 @@ pub(super) struct Merged {
 impl Merged {
     /// Reads the tree and merges; may wait for the disk.
     pub(super) fn run(self) -> Result<Vec<Pair>, BaseError> {
-        let Scan {
-            mut from,
-            mut to,
-            limit,
-            reverse,
-        } = self.scan;
+        let Scan { mut from, mut to, limit, reverse } = self.scan;
         let mut entries = self.active.entries;
         let mut cleared: BTreeMap<Bytes, Bytes> = self.active.cleared.into_iter().collect();
         if let Some(frozen) = self.frozen {
