@@ -29,6 +29,8 @@ pub mod codec;
 pub mod downlink;
 pub mod frame;
 pub mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod grease;
 pub mod id;
 pub mod limits;
