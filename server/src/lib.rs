@@ -2,5 +2,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic"))]
 
 pub mod clock;
+pub mod config;
 pub mod random;
 pub mod store;
