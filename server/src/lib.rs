@@ -3,5 +3,8 @@
 
 pub mod clock;
 pub mod config;
+mod der;
+mod files;
 pub mod random;
 pub mod store;
+pub mod tls;
