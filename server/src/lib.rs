@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 mod der;
 mod files;
+pub mod metrics;
 pub mod random;
 pub mod store;
 pub mod tls;
