@@ -8,4 +8,7 @@ mod files;
 pub mod metrics;
 pub mod random;
 pub mod store;
+#[cfg(test)]
+mod test_store;
+pub mod ticket;
 pub mod tls;
