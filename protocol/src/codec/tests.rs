@@ -30,13 +30,7 @@ fn secret(length: usize) -> Secret {
 }
 
 fn hello(credential: Credential) -> Hello {
-    Hello {
-        revision: 1,
-        active: true,
-        software: String::new(),
-        extensions: Vec::new(),
-        credential,
-    }
+    Hello { revision: 1, active: true, software: String::new(), extensions: Vec::new(), credential }
 }
 
 fn register(entitlement: Entitlement) -> Register {
@@ -101,16 +95,10 @@ fn edge(what: &str, max: usize, of: impl Fn(usize) -> Frame) {
 #[test]
 fn texts_are_bounded() {
     edge("software of a greeting", limits::LABEL_BYTES, |length| {
-        Frame::Greeting(Greeting {
-            software: text(length),
-            ..greeting()
-        })
+        Frame::Greeting(Greeting { software: text(length), ..greeting() })
     });
     edge("software of a hello", limits::LABEL_BYTES, |length| {
-        Frame::Hello(Hello {
-            software: text(length),
-            ..hello(Credential::Ticket(secret(1)))
-        })
+        Frame::Hello(Hello { software: text(length), ..hello(Credential::Ticket(secret(1))) })
     });
     edge("label of a registration", limits::LABEL_BYTES, |length| {
         Frame::Hello(hello(Credential::Register(Register {
@@ -119,17 +107,10 @@ fn texts_are_bounded() {
         })))
     });
     edge("name in a welcome", limits::NAME_BYTES, |length| {
-        Frame::Welcome(Welcome {
-            name: text(length),
-            ..welcome()
-        })
+        Frame::Welcome(Welcome { name: text(length), ..welcome() })
     });
     edge("text of a rejection", limits::ERROR_TEXT_BYTES, |length| {
-        Frame::Rejected(Rejected {
-            code: Code::RateLimited,
-            text: text(length),
-            retry_after_ms: 1,
-        })
+        Frame::Rejected(Rejected { code: Code::RateLimited, text: text(length), retry_after_ms: 1 })
     });
     let go_away = |target, because| {
         Frame::GoAway(GoAway {
@@ -139,12 +120,8 @@ fn texts_are_bounded() {
             text: text(because),
         })
     };
-    edge("target of a go-away", limits::TARGET_BYTES, |length| {
-        go_away(length, 0)
-    });
-    edge("text of a go-away", limits::ERROR_TEXT_BYTES, |length| {
-        go_away(0, length)
-    });
+    edge("target of a go-away", limits::TARGET_BYTES, |length| go_away(length, 0));
+    edge("text of a go-away", limits::ERROR_TEXT_BYTES, |length| go_away(0, length));
     edge("text of an error", limits::ERROR_TEXT_BYTES, |length| {
         response(ResponseBody::Error {
             code: Code::UnknownName,
@@ -152,10 +129,7 @@ fn texts_are_bounded() {
             retry_after_ms: 0,
         })
     });
-    let peer = |length| Account {
-        account: account(1),
-        name: text(length),
-    };
+    let peer = |length| Account { account: account(1), name: text(length) };
     edge("name of an account", limits::NAME_BYTES, |length| {
         response(ResponseBody::Account(peer(length)))
     });
@@ -184,14 +158,9 @@ fn tickets_and_tokens_are_bounded() {
         Frame::Hello(hello(Credential::Ticket(secret(length))))
     });
     edge("ticket of a welcome", limits::TICKET_BYTES, |length| {
-        Frame::Welcome(Welcome {
-            ticket: secret(length),
-            ..welcome()
-        })
+        Frame::Welcome(Welcome { ticket: secret(length), ..welcome() })
     });
-    edge("invite", limits::TOKEN_BYTES, |length| {
-        registration(Entitlement::Invite(secret(length)))
-    });
+    edge("invite", limits::TOKEN_BYTES, |length| registration(Entitlement::Invite(secret(length))));
     edge("JSON Web Token", limits::JWT_BYTES, |length| {
         registration(Entitlement::Token(secret(length)))
     });
@@ -199,10 +168,7 @@ fn tickets_and_tokens_are_bounded() {
         registration(Entitlement::Link(secret(length)))
     });
     edge("link made", limits::TOKEN_BYTES, |length| {
-        response(ResponseBody::Link {
-            token: secret(length),
-            valid_for_ms: 1,
-        })
+        response(ResponseBody::Link { token: secret(length), valid_for_ms: 1 })
     });
 }
 
@@ -210,36 +176,20 @@ fn tickets_and_tokens_are_bounded() {
 fn lists_are_bounded() {
     let ids = |length| vec![0x0a0a; length];
     edge("extensions of a greeting", limits::EXTENSIONS, |length| {
-        Frame::Greeting(Greeting {
-            extensions: ids(length),
-            ..greeting()
-        })
+        Frame::Greeting(Greeting { extensions: ids(length), ..greeting() })
     });
     edge("extensions of a hello", limits::EXTENSIONS, |length| {
-        Frame::Hello(Hello {
-            extensions: ids(length),
-            ..hello(Credential::Ticket(secret(1)))
-        })
+        Frame::Hello(Hello { extensions: ids(length), ..hello(Credential::Ticket(secret(1))) })
     });
     edge("extensions of a welcome", limits::EXTENSIONS, |length| {
-        Frame::Welcome(Welcome {
-            extensions: ids(length),
-            ..welcome()
-        })
+        Frame::Welcome(Welcome { extensions: ids(length), ..welcome() })
     });
     let accounts = |length| vec![account(9); length];
-    edge("watch", limits::WATCH_LIST, |length| {
-        request(RequestBody::Watch(accounts(length)))
-    });
-    edge("unwatch", limits::WATCH_LIST, |length| {
-        request(RequestBody::Unwatch(accounts(length)))
-    });
+    edge("watch", limits::WATCH_LIST, |length| request(RequestBody::Watch(accounts(length))));
+    edge("unwatch", limits::WATCH_LIST, |length| request(RequestBody::Unwatch(accounts(length))));
     edge("presences", limits::WATCH_LIST, |length| {
-        let presence = Presence {
-            account: account(1),
-            state: PresenceState::Online,
-            last_seen_ms: 1,
-        };
+        let presence =
+            Presence { account: account(1), state: PresenceState::Online, last_seen_ms: 1 };
         response(ResponseBody::Presence(vec![presence; length]))
     });
     edge("devices", limits::DEVICES, |length| {
@@ -258,12 +208,7 @@ fn lists_are_bounded() {
             account: account(1),
             delivered: 1,
             read: 1,
-            expired: (1..=length as u64)
-                .map(|n| Span {
-                    first: 2 * n,
-                    last: 2 * n,
-                })
-                .collect(),
+            expired: (1..=length as u64).map(|n| Span { first: 2 * n, last: 2 * n }).collect(),
         })
     });
 }
@@ -292,12 +237,7 @@ fn what_has_an_error_code_of_its_own_is_left_to_it() {
 fn the_longest_envelope_fits_a_frame_both_ways() {
     let envelope = Envelope(vec![5; limits::ENVELOPE_BYTES].into());
     for frame in [
-        Frame::Send(Send {
-            counter: 1,
-            message_id: 2,
-            settled: 0,
-            envelope: envelope.clone(),
-        }),
+        Frame::Send(Send { counter: 1, message_id: 2, settled: 0, envelope: envelope.clone() }),
         Frame::Deliver(Deliver {
             seq: 1,
             account: account(1),
@@ -345,11 +285,7 @@ fn an_envelope_is_a_slice_of_the_frame() {
     let Ok(Frame::Deliver(deliver)) = decode(frame.clone()) else {
         panic!("it isn't read back");
     };
-    assert!(
-        frame
-            .as_ptr_range()
-            .contains(&deliver.envelope.0.as_ptr_range().start)
-    );
+    assert!(frame.as_ptr_range().contains(&deliver.envelope.0.as_ptr_range().start));
     // Still there when the frame itself is gone.
     drop(frame);
     assert_eq!(deliver.envelope.0, Bytes::from(vec![5; 1000]));
@@ -357,10 +293,7 @@ fn an_envelope_is_a_slice_of_the_frame() {
 
 #[test]
 fn several_frames_go_into_one_buffer() {
-    let frames = [
-        Frame::Typing(Typing { active: true }),
-        Frame::ReadMark(ReadMark { up_to: 7 }),
-    ];
+    let frames = [Frame::Typing(Typing { active: true }), Frame::ReadMark(ReadMark { up_to: 7 })];
     let mut buffer = BytesMut::new();
     for frame in &frames {
         encode_into(frame, &mut buffer);
@@ -371,10 +304,7 @@ fn several_frames_go_into_one_buffer() {
 
 #[test]
 fn a_frame_must_be_given_whole_and_alone() {
-    let frame = encode(&Frame::Ack(Ack {
-        seq: 1,
-        revision: 1,
-    }));
+    let frame = encode(&Frame::Ack(Ack { seq: 1, revision: 1 }));
     for end in 0..frame.len() {
         assert!(decode(frame.slice(..end)).is_err(), "{end} bytes");
     }
@@ -383,17 +313,10 @@ fn a_frame_must_be_given_whole_and_alone() {
 
 #[test]
 fn a_frame_is_read_wherever_it_lies() {
-    let frame = encode(&Frame::Accepted(Accepted {
-        counter: 1,
-        seq: 2,
-        time_ms: 3,
-    }));
+    let frame = encode(&Frame::Accepted(Accepted { counter: 1, seq: 2, time_ms: 3 }));
     for shift in 0..8 {
         let moved = [&[0; 8][..shift], &frame].concat();
-        assert_eq!(
-            decode(Bytes::from(moved).slice(shift..)),
-            decode(frame.clone())
-        );
+        assert_eq!(decode(Bytes::from(moved).slice(shift..)), decode(frame.clone()));
     }
 }
 

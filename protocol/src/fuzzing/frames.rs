@@ -58,14 +58,10 @@ pub fn of_kind(tag: usize, from: &mut Source<'_>) -> Frame {
             envelope: envelope(from),
         }),
         11 => Frame::ReadMark(ReadMark { up_to: from.u64() }),
-        12 => Frame::Typing(Typing {
-            active: from.bool(),
-        }),
-        13 => Frame::Accepted(Accepted {
-            counter: from.u64(),
-            seq: from.u64(),
-            time_ms: from.u64(),
-        }),
+        12 => Frame::Typing(Typing { active: from.bool() }),
+        13 => {
+            Frame::Accepted(Accepted { counter: from.u64(), seq: from.u64(), time_ms: from.u64() })
+        }
         14 => Frame::Refused(Refused {
             counter: from.u64(),
             code: code(from),
@@ -92,11 +88,7 @@ pub fn of_kind(tag: usize, from: &mut Source<'_>) -> Frame {
         }),
         18 => Frame::Skip(Skip {
             up_to: from.u64(),
-            reason: if from.bool() {
-                SkipReason::Expired
-            } else {
-                SkipReason::Own
-            },
+            reason: if from.bool() { SkipReason::Expired } else { SkipReason::Own },
         }),
         19 => Frame::Receipt(Receipt {
             revision: from.u64(),
@@ -105,10 +97,7 @@ pub fn of_kind(tag: usize, from: &mut Source<'_>) -> Frame {
             read: from.u64(),
             expired: spans(from),
         }),
-        20 => Frame::Ack(Ack {
-            seq: from.u64(),
-            revision: from.u64(),
-        }),
+        20 => Frame::Ack(Ack { seq: from.u64(), revision: from.u64() }),
         _ => panic!("there is no kind of frame with the tag {tag}"),
     }
 }
@@ -274,10 +263,7 @@ pub fn event(from: &mut Source<'_>) -> Event {
 }
 
 fn account(from: &mut Source<'_>) -> Account {
-    Account {
-        account: account_id(from),
-        name: from.text(limits::NAME_BYTES),
-    }
+    Account { account: account_id(from), name: from.text(limits::NAME_BYTES) }
 }
 
 fn presence(from: &mut Source<'_>) -> Presence {
@@ -293,10 +279,7 @@ fn presence(from: &mut Source<'_>) -> Presence {
 }
 
 fn mailbox(from: &mut Source<'_>) -> Mailbox {
-    Mailbox {
-        conversations: from.u32(),
-        positions: from.u64(),
-    }
+    Mailbox { conversations: from.u32(), positions: from.u64() }
 }
 
 fn extensions(from: &mut Source<'_>) -> Vec<u16> {

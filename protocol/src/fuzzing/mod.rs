@@ -3,11 +3,7 @@
 //! Each takes arbitrary bytes, reads decisions out of them and panics when something that must hold
 //! doesn't. `fuzz/` hands them what libFuzzer finds; the tests here hand them what proptest makes, so
 //! that a stable toolchain exercises the same code. Built for tests and with the feature `fuzzing`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a panic is how a finding is reported"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a finding is reported")]
 
 pub mod frames;
 mod source;
@@ -96,11 +92,7 @@ pub fn mutated(bytes: &[u8]) {
 /// a look at the whole stream finds.
 pub fn deframer(bytes: &[u8]) {
     let mut source = Source::new(bytes);
-    let limit_bytes = if source.bool() {
-        limits::FIRST_FRAME_BYTES
-    } else {
-        limits::FRAME_BYTES
-    };
+    let limit_bytes = if source.bool() { limits::FIRST_FRAME_BYTES } else { limits::FRAME_BYTES };
     let piece = 1 + source.below(300);
     let mut stream = Vec::new();
     for _ in 0..source.below(6) {
