@@ -139,6 +139,7 @@ fn texts_are_bounded() {
             start: 0,
             head: 0,
             peer: peer(length),
+            revision: 0,
         })
     });
     edge("label of a device", limits::LABEL_BYTES, |length| {
