@@ -111,7 +111,7 @@ impl Receiver {
 
     /// Takes a delivery.
     pub fn deliver(&mut self, deliver: &Deliver) -> Result<Delivery, Code> {
-        if deliver.seq != self.seen.seq + 1 {
+        if self.seen.seq.checked_add(1) != Some(deliver.seq) {
             return Err(Code::UnexpectedFrame);
         }
         self.seen.seq = deliver.seq;
@@ -200,6 +200,14 @@ mod tests {
         assert_eq!(receiver.skip(&skip(8)), Ok(()));
         assert_eq!(receiver.deliver(&deliver(9)), Ok(Delivery::New));
         assert_eq!(Receiver::open(&open(3), Some(2)), Err(Code::Gap));
+    }
+
+    #[test]
+    fn nothing_comes_behind_the_greatest_number() {
+        let mut receiver = Receiver::open(&open(0), None).unwrap();
+        receiver.skip(&skip(u64::MAX)).unwrap();
+        assert_eq!(receiver.deliver(&deliver(0)), Err(Code::UnexpectedFrame));
+        assert_eq!(receiver.deliver(&deliver(u64::MAX)), Err(Code::UnexpectedFrame));
     }
 
     #[test]

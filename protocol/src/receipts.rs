@@ -76,7 +76,9 @@ impl MemberReceipt {
         }
         let mut merged = span;
         self.expired.retain(|old| {
-            let apart = old.last + 1 < merged.first || merged.last + 1 < old.first;
+            // The other end chooses the numbers, so they may be the greatest there are.
+            let apart = old.last.saturating_add(1) < merged.first
+                || merged.last.saturating_add(1) < old.first;
             if !apart {
                 merged.first = merged.first.min(old.first);
                 merged.last = merged.last.max(old.last);
@@ -154,6 +156,15 @@ mod tests {
         }
         assert_eq!(member.expired().len(), limits::SPANS);
         assert_eq!(member.expired().last(), Some(&span(1991, 1992)));
+    }
+
+    #[test]
+    fn the_greatest_numbers_do_no_harm() {
+        let mut member = MemberReceipt::default();
+        assert!(member.expire(span(9, u64::MAX)));
+        assert!(member.expire(span(1, 2)));
+        assert!(member.expire(span(8, 8)));
+        assert_eq!(member.expired(), [span(1, 2), span(8, u64::MAX)]);
     }
 
     proptest! {

@@ -155,6 +155,11 @@ impl Sender {
         self.sent = 0;
         match refused.code {
             Code::CounterGap | Code::CounterReused => {
+                // The counters of all that waits must fit behind what the server says.
+                let room = u64::MAX - self.pending.len() as u64;
+                if refused.last >= room {
+                    return Err(Code::UnexpectedFrame);
+                }
                 self.renumber(refused.last + 1, &mut outcome);
             }
             // The answers are settled as soon as the caller has stored them.
@@ -457,6 +462,16 @@ mod tests {
         let reused = Refused { counter: 4, ..reused };
         assert_eq!(sender.refused(&reused, 0).unwrap(), RefusedOutcome::default());
         assert_eq!(sender.next_send(0).unwrap().counter, 10);
+    }
+
+    #[test]
+    fn counters_that_can_not_be_are_unexpected() {
+        for last in [u64::MAX, u64::MAX - 1] {
+            let mut sender = Sender::new(2, [(3, 77), (4, 78)], 8);
+            sender.next_send(0).unwrap();
+            let gap = Refused { counter: 3, code: Code::CounterGap, retry_after_ms: 0, last };
+            assert_eq!(sender.refused(&gap, 0), Err(Code::UnexpectedFrame));
+        }
     }
 
     #[test]
