@@ -149,6 +149,7 @@ pub struct Client {
     state: ClientState,
     ticket: Option<Secret>,
     presented_ticket: bool,
+    rejected: bool,
     went_away: bool,
     next_request: u32,
     unanswered: BTreeSet<u32>,
@@ -169,6 +170,7 @@ impl Client {
             state: ClientState::Start,
             ticket,
             presented_ticket: false,
+            rejected: false,
             went_away: false,
             next_request: 1,
             unanswered: BTreeSet::new(),
@@ -213,6 +215,7 @@ impl Client {
             }
             (ClientState::AwaitingWelcome, Frame::Rejected(rejected)) => {
                 self.state = ClientState::Start;
+                self.rejected = true;
                 let next = self.after(&rejected);
                 Ok(ClientInput::Rejected(rejected, next))
             }
@@ -229,6 +232,8 @@ impl Client {
                 Ok(ClientInput::GoAway(go_away))
             }
             (ClientState::Open, Frame::Extension(_)) => Ok(ClientInput::Ignored),
+            // A rejection is a first frame as well.
+            (_, Frame::Extension(_)) if self.rejected => Ok(ClientInput::Ignored),
             _ => Err(Code::UnexpectedFrame),
         }
     }
@@ -350,6 +355,19 @@ mod tests {
             let input = client.receive(rejected(Code::UnknownDevice, 0)).unwrap();
             assert!(matches!(input, ClientInput::Rejected(_, AfterRejection::GiveUp)));
         }
+    }
+
+    #[test]
+    fn extensions_follow_a_first_frame_and_are_ignored() {
+        let mut client = Client::new(Some(Secret::new(*b"old")));
+        client.begin_hello();
+        assert_eq!(client.receive(grease()), Err(Code::UnexpectedFrame));
+        client.receive(rejected(Code::TicketExpired, 0)).unwrap();
+        assert_eq!(client.receive(grease()), Ok(ClientInput::Ignored));
+        client.begin_hello();
+        assert_eq!(client.receive(grease()), Ok(ClientInput::Ignored));
+        client.receive(welcome(b"t")).unwrap();
+        assert_eq!(client.receive(grease()), Ok(ClientInput::Ignored));
     }
 
     #[test]
