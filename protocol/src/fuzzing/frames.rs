@@ -76,6 +76,7 @@ pub fn of_kind(tag: usize, from: &mut Source<'_>) -> Frame {
                 start: a.min(b),
                 head: a.max(b),
                 peer: account(from),
+                revision: from.u64(),
             })
         }
         17 => Frame::Deliver(Deliver {

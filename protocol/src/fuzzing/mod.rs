@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a finding is reported")]
 
 pub mod frames;
+mod machines;
 mod source;
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 
 use bytes::Bytes;
 
+pub use machines::{downlink, receipts, session, uplink};
 pub use source::Source;
 
 use crate::{

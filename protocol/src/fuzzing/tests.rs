@@ -45,4 +45,24 @@ proptest! {
     fn deframer(bytes in bytes()) {
         super::deframer(&bytes);
     }
+
+    #[test]
+    fn session(bytes in bytes()) {
+        super::session(&bytes);
+    }
+
+    #[test]
+    fn uplink(bytes in bytes()) {
+        super::uplink(&bytes);
+    }
+
+    #[test]
+    fn downlink(bytes in bytes()) {
+        super::downlink(&bytes);
+    }
+
+    #[test]
+    fn receipts(bytes in bytes()) {
+        super::receipts(&bytes);
+    }
 }
