@@ -1,0 +1,193 @@
+//! The driver: keeps a connection to the server for as long as the client runs.
+//!
+//! [`supervise`] connects, runs a [`link::Link`] until it ends, and decides what follows: another
+//! attempt after a wait, a move to another node, or the end.
+
+pub(crate) mod connect;
+mod downlink;
+mod io;
+pub(crate) mod link;
+mod uplink;
+
+use std::{sync::Arc, time::Duration};
+
+use rand::Rng;
+use tern_protocol::{
+    frame::{GoAway, RequestBody, ResponseBody},
+    id::{AccountId, ConversationId},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use self::{
+    connect::{Purpose, connect},
+    link::{Ended, Link},
+};
+use crate::{
+    backoff::Backoff,
+    core::Core,
+    error::{ConnectError, RequestError},
+    event::{ClientEvent, ConnectionState},
+};
+
+/// Commands that wait for the driver at most.
+pub(crate) const COMMANDS: usize = 64;
+/// A connection that lasted so long was a success: the next attempt comes at once. A shorter one
+/// counts as a failure, so that a server that drops every connection isn't hammered.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// What the application wants of the driver.
+pub(crate) enum Command {
+    Request(RequestBody, oneshot::Sender<Result<ResponseBody, RequestError>>),
+    SetActive(bool),
+    Watch(Vec<AccountId>),
+    Unwatch(Vec<AccountId>),
+    Typing(ConversationId, bool),
+    NetworkChanged,
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// Keeps connected until told to stop or until it makes no sense any more.
+pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Command>) {
+    let mut backoff = Backoff::new();
+    let mut target = None;
+    // Left over from a move to another node that succeeded.
+    let mut link = None;
+    loop {
+        let ended = match link.take() {
+            Some(link) => Box::pin(serve(&core, link, &mut commands, &mut backoff)).await,
+            None => {
+                core.notify(ClientEvent::Connection(ConnectionState::Connecting));
+                match connect(&core, target.take().as_deref(), Purpose::SignIn).await {
+                    Ok(new) => {
+                        link = Some(new);
+                        continue;
+                    }
+                    Err(error) => Served::Lost(error, None),
+                }
+            }
+        };
+        match ended {
+            Served::Moved(new) => link = Some(new),
+            Served::Stopped(done) => {
+                let _ = done.send(());
+                return;
+            }
+            Served::Lost(error, elsewhere) => {
+                target = elsewhere;
+                if error.is_final() {
+                    core.notify(ClientEvent::Connection(ConnectionState::Stopped { error }));
+                    return;
+                }
+                let retry_after_ms = match &error {
+                    ConnectError::Rejected { retry_after_ms, .. } => *retry_after_ms,
+                    _ => 0,
+                };
+                let wait = backoff.wait(retry_after_ms, &mut *core.rng());
+                core.notify(ClientEvent::Connection(ConnectionState::Waiting {
+                    retry_in_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                    error,
+                }));
+                if let Some(done) = pause(wait, &mut commands).await {
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// How the service of a link ended.
+enum Served {
+    Moved(Link),
+    Lost(ConnectError, Option<String>),
+    Stopped(oneshot::Sender<()>),
+}
+
+/// Serves a link to its end; if the server asks to go elsewhere, opens the new connection first.
+async fn serve(
+    core: &Arc<Core>,
+    mut link: Link,
+    commands: &mut mpsc::Receiver<Command>,
+    backoff: &mut Backoff,
+) -> Served {
+    core.notify(ClientEvent::Connection(ConnectionState::Connected));
+    let since = Instant::now();
+    let ended = link.run(commands).await;
+    if since.elapsed() >= LASTING {
+        backoff.reset();
+    }
+    match ended {
+        Ended::Shutdown(done) => {
+            link.leave();
+            Served::Stopped(done)
+        }
+        Ended::Lost(error) => Served::Lost(error, None),
+        Ended::GoAway(go_away) => {
+            let target = Some(go_away.target.clone()).filter(|target| !target.is_empty());
+            let moving = async {
+                tokio::time::sleep(spread(core, &go_away)).await;
+                connect(core, target.as_deref(), Purpose::SignIn).await
+            };
+            tokio::select! {
+                biased;
+                new = moving => match new {
+                    // The new connection is signed in: the old one is left, and what it had under
+                    // way and unanswered is sent again by the new one.
+                    Ok(new) => {
+                        link.leave();
+                        Served::Moved(new)
+                    }
+                    Err(error) => {
+                        link.leave();
+                        Served::Lost(error, target)
+                    }
+                },
+                ended = link.run(commands) => match ended {
+                    Ended::Shutdown(done) => {
+                        link.leave();
+                        Served::Stopped(done)
+                    }
+                    // A session gets one go-away at most, so this is the end of the connection.
+                    Ended::Lost(error) => Served::Lost(error, target.clone()),
+                    Ended::GoAway(_) => Served::Lost(ConnectError::TimedOut, target.clone()),
+                },
+            }
+        }
+    }
+}
+
+/// When to start the move: some time in the first half of what the server gave, [TERN-5.5-2].
+fn spread(core: &Core, go_away: &GoAway) -> Duration {
+    // A server that gives much time still wants to be rid of its clients.
+    let half_ms = (go_away.within_ms / 2).min(60_000);
+    Duration::from_millis(core.rng().random_range(0..=half_ms))
+}
+
+/// Waits for the next attempt. Requests are answered that there is no connection; a change of the
+/// network ends the wait.
+async fn pause(
+    wait: Duration,
+    commands: &mut mpsc::Receiver<Command>,
+) -> Option<oneshot::Sender<()>> {
+    let until = Instant::now() + wait;
+    loop {
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(until) => return None,
+            command = commands.recv() => match command {
+                Some(Command::Shutdown(done)) => return Some(done),
+                None => return Some(oneshot::channel().0),
+                Some(Command::NetworkChanged) => return None,
+                Some(Command::Request(_, answer)) => {
+                    let _ = answer.send(Err(RequestError::ConnectionLost));
+                }
+                // What the application wants of presence and activity is kept in the core and told to
+                // the next connection; typing is of no interest later.
+                Some(_) => {}
+            },
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! One conversation's uplink: sends, read marks and typing go up, answers come down.
+//!
+//! What to send, and what an answer means, is decided by `tern_protocol::uplink::Sender`; the order
+//! of storing and sending is kept here.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use quinn::Connection;
+use tern_protocol::{
+    code::Code,
+    frame::{Frame, OpenUplink, ReadMark, Send, Typing},
+    id::{AccountId, ConversationId},
+    uplink::Sender,
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until},
+};
+
+use super::io::{FrameReader, FrameWriter, IoError};
+use crate::{
+    core::Core,
+    error::ConnectError,
+    event::ClientEvent,
+    store::{
+        StoreError, conversations,
+        outbox::{self, Answer, Numbered},
+    },
+};
+
+/// How long the server may take to end its direction of a stream that this end has ended.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of sends that are handed to QUIC at a time.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// What an uplink is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// There may be something new in the store.
+    Look,
+    /// The user is typing, or stopped.
+    Typing(bool),
+}
+
+/// How an uplink ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Nothing more to say, or its place was wanted by another.
+    Idle,
+    /// The server or this end broke it off; open another if there is something to say.
+    Reset(Code),
+    /// The connection is of no more use.
+    Broken(ConnectError),
+}
+
+impl From<IoError> for Ended {
+    fn from(error: IoError) -> Self {
+        match error {
+            IoError::Reset(code) => Self::Reset(code),
+            // Everything is sent again, by a new uplink.
+            IoError::EarlyDataRejected => Self::Reset(Code::StreamIdle),
+            other => Self::Broken(other.into()),
+        }
+    }
+}
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+/// Runs an uplink until it ends. `starved` is notified when another uplink waits for a stream.
+pub(crate) async fn run(
+    core: Arc<Core>,
+    connection: Connection,
+    conversation: ConversationId,
+    window: u16,
+    orders: mpsc::Receiver<Order>,
+    starved: Arc<Notify>,
+) -> Ended {
+    match Uplink::open(core, &connection, conversation, window, &starved).await {
+        Ok(uplink) => uplink.run(orders, &starved).await.unwrap_or_else(|ended| ended),
+        Err(ended) => ended,
+    }
+}
+
+struct Uplink {
+    core: Arc<Core>,
+    conversation: ConversationId,
+    reader: FrameReader,
+    writer: FrameWriter,
+    sender: Sender,
+    /// What the sender deals with, by message id.
+    messages: HashMap<u64, Numbered>,
+    /// The highest counter taken from the store.
+    taken: u64,
+    window: u16,
+    /// The highest read mark sent on this stream, and whether its answer is due.
+    mark: u64,
+    mark_due: bool,
+    started: Instant,
+}
+
+impl Uplink {
+    async fn open(
+        core: Arc<Core>,
+        connection: &Connection,
+        conversation: ConversationId,
+        window: u16,
+        starved: &Notify,
+    ) -> Result<Self, Ended> {
+        let (send, recv) = {
+            use futures_util::FutureExt;
+            match connection.open_bi().now_or_never() {
+                Some(streams) => streams,
+                None => {
+                    // All streams that the server allows are in use: the uplink that has been idle
+                    // for longest gives its own up.
+                    starved.notify_one();
+                    connection.open_bi().await
+                }
+            }
+            .map_err(|error| Ended::Broken(error.into()))?
+        };
+        let limit = usize::from(window);
+        let (peer, taken) = core
+            .store
+            .durably(move |db| {
+                let peer: AccountId = conversations::peer(db, conversation)?;
+                Ok((peer, outbox::take(db, conversation, 0, limit)?))
+            })
+            .await?;
+        let unanswered = taken.messages.iter().map(|m| (m.counter, m.message_id));
+        let mut uplink = Self {
+            sender: Sender::new(taken.settled, unanswered, window),
+            taken: taken.messages.last().map_or(taken.settled, |last| last.counter),
+            messages: taken.messages.into_iter().map(|m| (m.message_id, m)).collect(),
+            core,
+            conversation,
+            reader: FrameReader::new(recv),
+            writer: FrameWriter::new(send),
+            window,
+            mark: 0,
+            mark_due: false,
+            started: Instant::now(),
+        };
+        uplink.writer.push(&Frame::OpenUplink(OpenUplink { conversation, peer: Some(peer) }));
+        Ok(uplink)
+    }
+
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        starved: &Notify,
+    ) -> Result<Ended, Ended> {
+        let idle_for = self.core.settings.uplink_idle;
+        self.push_mark().await?;
+        loop {
+            self.push_sends().await?;
+            self.writer.flush().await?;
+            let is_idle = self.sender.is_idle() && !self.mark_due;
+            let resume_at = self.sender.resume_at_ms(self.now_ms());
+            let timer = match resume_at {
+                Some(at_ms) => self.started + Duration::from_millis(at_ms),
+                None => Instant::now() + idle_for,
+            };
+            tokio::select! {
+                biased;
+                filled = self.reader.fill() => {
+                    if !filled? {
+                        return Ok(Ended::Reset(Code::StreamIdle));
+                    }
+                    self.take_answers().await?;
+                }
+                order = orders.recv() => match order {
+                    Some(first) => self.obey(first, &mut orders).await?,
+                    None => return Ok(self.finish().await),
+                },
+                () = sleep_until(timer), if is_idle || resume_at.is_some() => {
+                    if is_idle {
+                        return Ok(self.finish().await);
+                    }
+                }
+                () = starved.notified(), if is_idle => return Ok(self.finish().await),
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn obey(
+        &mut self,
+        first: Order,
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> Result<(), Ended> {
+        let mut typing = None;
+        let mut order = Some(first);
+        while let Some(now) = order {
+            if let Order::Typing(active) = now {
+                typing = Some(active);
+            }
+            order = orders.try_recv().ok();
+        }
+        if let Some(active) = typing {
+            self.writer.push(&Frame::Typing(Typing { active }));
+        }
+        self.push_mark().await?;
+        self.take_more().await
+    }
+
+    /// Takes further messages from the store, as far as the window has room.
+    async fn take_more(&mut self) -> Result<(), Ended> {
+        let room = usize::from(self.window).saturating_sub(self.messages.len());
+        if room == 0 {
+            return Ok(());
+        }
+        let (conversation, behind) = (self.conversation, self.taken);
+        let taken =
+            self.core.store.durably(move |db| outbox::take(db, conversation, behind, room)).await?;
+        for message in taken.messages {
+            let assigned = self.sender.assign(message.message_id);
+            if assigned != Some(message.counter) {
+                // Two uplinks of this conversation have worked on the store at the same time, while
+                // one connection took the place of another. The store is right: begin anew from it.
+                return Err(self.restart());
+            }
+            self.taken = message.counter;
+            self.messages.insert(message.message_id, message);
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Ended {
+        self.writer.reset(Code::NoError);
+        self.reader.stop(Code::NoError);
+        Ended::Reset(Code::StreamIdle)
+    }
+
+    async fn push_sends(&mut self) -> Result<(), Ended> {
+        while let Some(head) = self.sender.next_send(self.now_ms()) {
+            let Some(message) = self.messages.get(&head.message_id) else {
+                return Err(self.restart());
+            };
+            self.writer.push(&Frame::Send(Send {
+                counter: head.counter,
+                message_id: head.message_id,
+                settled: head.settled,
+                envelope: message.envelope.clone(),
+            }));
+            if self.writer.len() >= WRITE_BYTES {
+                self.writer.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn push_mark(&mut self) -> Result<(), Ended> {
+        let conversation = self.conversation;
+        let wanted = self
+            .core
+            .store
+            .quickly(move |db| conversations::read_to_tell(db, conversation))
+            .await?;
+        if let Some(up_to) = wanted.filter(|&up_to| up_to > self.mark) {
+            self.mark = up_to;
+            self.mark_due = true;
+            self.writer.push(&Frame::ReadMark(ReadMark { up_to }));
+        }
+        Ok(())
+    }
+
+    /// Deals with the answers that came together in one step of the store.
+    async fn take_answers(&mut self) -> Result<(), Ended> {
+        let mut answers = Vec::new();
+        let mut events = Vec::new();
+        let mut renumber = None;
+        let mut marked = None;
+        while let Some(frame) = self.reader.ready() {
+            match frame {
+                Frame::Accepted(accepted) => {
+                    let message_id = self.sender.accepted(&accepted).map_err(protocol)?;
+                    if let Some(message) = message_id.and_then(|id| self.messages.remove(&id)) {
+                        let (seq, time_ms) = (accepted.seq, accepted.time_ms);
+                        answers.push(Answer::Accepted { local: message.local, seq, time_ms });
+                        events.push(ClientEvent::Sent {
+                            local: message.local,
+                            conversation: self.conversation,
+                            seq,
+                            time_ms,
+                        });
+                    }
+                }
+                Frame::Refused(refused) => {
+                    let now_ms = self.now_ms();
+                    let outcome = self.sender.refused(&refused, now_ms).map_err(protocol)?;
+                    if let Some((message_id, code)) = outcome.failed {
+                        if let Some(message) = self.messages.remove(&message_id) {
+                            let local = message.local;
+                            answers.push(Answer::Failed { local, code });
+                            events.push(ClientEvent::Failed { local, code });
+                        }
+                    } else if !outcome.renumbered.is_empty() {
+                        renumber = Some(refused.last);
+                    }
+                    for (message_id, counter) in outcome.renumbered {
+                        if let Some(message) = self.messages.get_mut(&message_id) {
+                            message.counter = counter;
+                        }
+                    }
+                    self.taken = self.highest_counter(refused.last);
+                }
+                Frame::Marked(now) => marked = marked.max(Some(now.up_to)),
+                Frame::Extension(_) => {}
+                _ => return Err(protocol(Code::UnexpectedFrame)),
+            }
+        }
+        if let Some(up_to) = marked {
+            self.mark_due = up_to < self.mark;
+        }
+        let conversation = self.conversation;
+        let settled = self
+            .core
+            .store
+            .durably(move |db| {
+                if let Some(up_to) = marked {
+                    conversations::read_known(db, conversation, up_to)?;
+                }
+                let settled = outbox::answered(db, conversation, &answers)?;
+                match renumber {
+                    Some(last) => {
+                        outbox::renumber(db, conversation, last)?;
+                        Ok(last)
+                    }
+                    None => Ok(settled),
+                }
+            })
+            .await?;
+        // Only now that the answers are stored may the server be told to forget them.
+        self.sender.settle(settled);
+        if !events.is_empty() {
+            self.core.ticks_moved();
+        }
+        for event in events {
+            self.core.notify(event);
+        }
+        self.take_more().await
+    }
+
+    fn highest_counter(&self, otherwise: u64) -> u64 {
+        self.messages.values().map(|message| message.counter).max().unwrap_or(otherwise)
+    }
+
+    /// Ends the stream and waits for the server to end it as well, so that a next one for this
+    /// conversation isn't a second one.
+    async fn finish(mut self) -> Ended {
+        self.writer.finish();
+        let ended = async {
+            while self.reader.next().await?.is_some() {}
+            Ok::<_, IoError>(())
+        };
+        match tokio::time::timeout(FINISH_TIMEOUT, ended).await {
+            Ok(Err(IoError::Lost(error))) => Ended::Broken(error.into()),
+            _ => Ended::Idle,
+        }
+    }
+}
+
+fn protocol(code: Code) -> Ended {
+    Ended::Broken(ConnectError::Protocol(code, "an answer that fits no send".into()))
+}

@@ -1,0 +1,193 @@
+//! Sockets and TLS: how a QUIC end point is made and what it is told.
+
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use quinn::{
+    ClientConfig, Endpoint, IdleTimeout, TransportConfig, VarInt, congestion::CubicConfig,
+};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+
+use crate::{identity::Server, settings::Settings};
+
+/// Where sockets come from.
+///
+/// The client makes one end point and keeps it. A simulator returns one over its own
+/// `quinn::AsyncUdpSocket` and `quinn::Runtime`
+/// ([`Endpoint::new_with_abstract_socket`]).
+pub trait Network: Send + Sync + 'static {
+    /// An end point that can reach `remote`.
+    fn endpoint(&self, remote: SocketAddr) -> io::Result<Endpoint>;
+
+    /// Gives the end point a new socket after the network changed.
+    fn rebind(&self, endpoint: &Endpoint) -> io::Result<()>;
+}
+
+/// UDP sockets of the operating system.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemNetwork;
+
+impl Network for SystemNetwork {
+    fn endpoint(&self, remote: SocketAddr) -> io::Result<Endpoint> {
+        Endpoint::client(any_address(remote.is_ipv6()))
+    }
+
+    fn rebind(&self, endpoint: &Endpoint) -> io::Result<()> {
+        let is_ipv6 = endpoint.local_addr()?.is_ipv6();
+        endpoint.rebind(UdpSocket::bind(any_address(is_ipv6))?)
+    }
+}
+
+fn any_address(is_ipv6: bool) -> SocketAddr {
+    if is_ipv6 { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() }
+}
+
+/// Why a server can't even be tried.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The address isn't `HOST:PORT`.
+    Address(String),
+    /// The name isn't one that a certificate can have.
+    Name(String),
+    /// The certificate authority's file has no certificate that can be used.
+    Ca(String),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => {
+                write!(f, "{address:?} isn't a server's address; write HOST:PORT or IP:PORT")
+            }
+            Self::Name(name) => write!(f, "{name:?} can't be the name in a certificate"),
+            Self::Ca(why) => write!(
+                f,
+                "the file of the certificate authority can't be used: {why}; it is the server's ca.pem"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// The host of an address.
+fn host(address: &str) -> Result<&str, ServerError> {
+    let wrong = || ServerError::Address(address.to_owned());
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err(wrong());
+    }
+    Ok(host)
+}
+
+/// The name that the server's certificate must have.
+pub(crate) fn server_name(server: &Server) -> Result<String, ServerError> {
+    let name = match &server.name {
+        Some(name) => name.as_str(),
+        None => host(&server.address)?,
+    };
+    ServerName::try_from(name).map_err(|_| ServerError::Name(name.to_owned()))?;
+    Ok(name.to_owned())
+}
+
+/// The addresses of a server, in the order in which to try them.
+pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    // A literal address needs no resolver, whose threads a simulated clock doesn't know.
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    Ok(tokio::net::lookup_host(address).await?.collect())
+}
+
+/// What the client tells QUIC. It is made once, since it also keeps the TLS sessions with which
+/// later connections send 0-RTT data.
+pub(crate) fn client_config(
+    server: &Server,
+    settings: &Settings,
+) -> Result<ClientConfig, ServerError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| ServerError::Ca(error.to_string()))?
+        .with_root_certificates(trust_anchors(&server.ca_pem)?)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![tern_protocol::ALPN.to_vec()];
+    tls.enable_early_data = true;
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls)
+        .map_err(|error| ServerError::Ca(error.to_string()))?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport(settings)));
+    Ok(config)
+}
+
+fn trust_anchors(pem: &str) -> Result<RootCertStore, ServerError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| ServerError::Ca(error.to_string()))?;
+        roots.add(certificate).map_err(|error| ServerError::Ca(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(ServerError::Ca("it holds no certificate in PEM".into()));
+    }
+    Ok(roots)
+}
+
+fn transport(settings: &Settings) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(settings.initial_window_bytes);
+    transport
+        .congestion_controller_factory(Arc::new(congestion))
+        .send_window(settings.send_window_bytes)
+        .keep_alive_interval(settings.keep_alive)
+        .max_idle_timeout(IdleTimeout::try_from(settings.idle_timeout).ok())
+        .max_concurrent_bidi_streams(VarInt::from_u32(u32::from(settings.downlinks.max(4))))
+        // The greeting needs one; further ones are for extensions, which this client doesn't have.
+        .max_concurrent_uni_streams(VarInt::from_u32(2))
+        // Before the first sample; phones are rarely better, and a lower guess sends twice.
+        .initial_rtt(Duration::from_millis(200))
+        .datagram_receive_buffer_size(None);
+    if !settings.mtu_discovery {
+        transport.mtu_discovery_config(None);
+    }
+    transport
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(address: &str, name: Option<&str>) -> Server {
+        Server { address: address.into(), name: name.map(Into::into), ca_pem: String::new() }
+    }
+
+    #[test]
+    fn the_certificate_must_be_for_the_host_or_the_name_given() {
+        for (address, name, expected) in [
+            ("127.0.0.1:4433", None, "127.0.0.1"),
+            ("[::1]:4433", None, "::1"),
+            ("chat.example:4433", None, "chat.example"),
+            ("10.0.0.1:4433", Some("tern"), "tern"),
+        ] {
+            assert_eq!(server_name(&server(address, name)).unwrap(), expected);
+        }
+        for bad in ["", "host", ":1", "host:port", "ho st:1", "[]:1"] {
+            assert!(server_name(&server(bad, None)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_refused_with_advice() {
+        let error = client_config(&server("a:1", None), &Settings::default()).unwrap_err();
+        assert!(error.to_string().contains("ca.pem"));
+    }
+}

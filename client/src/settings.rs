@@ -1,0 +1,95 @@
+//! What an application may choose. The defaults are those of a phone.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tern_protocol::limits;
+
+use crate::network::{Network, SystemNetwork};
+
+/// Settings of a client; every field has a default, so set the ones that matter:
+///
+/// ```
+/// use std::time::Duration;
+/// let settings = tern_client::Settings {
+///     active: false,
+///     keep_alive: Some(Duration::from_secs(14)),
+///     ..Default::default()
+/// };
+/// ```
+pub struct Settings {
+    /// Where sockets come from. A simulator gives its own.
+    pub network: Arc<dyn Network>,
+    /// Seeds the generator of all randomness: keys, message ids, jitter, grease. `None`: from the
+    /// operating system. Only a simulator sets it, since who knows the seed knows the key.
+    pub seed: Option<[u8; 32]>,
+    /// The time of day in milliseconds since the epoch, for the time of messages that no server has
+    /// accepted yet. (Everything that waits uses tokio's clock.)
+    pub time_of_day_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Whether a user is looking. An inactive client gets no presence and no typing, and its receipts in
+    /// batches, so that the radio sleeps.
+    pub active: bool,
+    /// A packet is sent after so much silence; `None`: the connection may die in silence. 10 s keeps
+    /// the mappings of nearly all routers at a cost of about 360 packets an hour.
+    pub keep_alive: Option<Duration>,
+    /// A connection without any packet for so long is dead.
+    pub idle_timeout: Duration,
+    /// How long one attempt to connect and sign in may take.
+    pub connect_timeout: Duration,
+    /// Bytes that may be on their way up without an acknowledgement. 40 kB is less than the initial
+    /// congestion window that this client uses (64 KiB), and that is why a client comes back two round trips
+    /// after a gap in the network: more in flight than the window makes the first packet after
+    /// the gap wait for a time-out that quinn doubles without a bound. It limits uploads to
+    /// 40 kB per round trip.
+    pub send_window_bytes: u64,
+    /// The congestion window at the start of a connection, in bytes; keep it above the send window.
+    pub initial_window_bytes: u64,
+    /// Whether to look for a larger packet size than 1,200 bytes. It costs probes and a little memory
+    /// and pays for large transfers alone.
+    pub mtu_discovery: bool,
+    /// Downlinks that the server may have open at a time.
+    pub downlinks: u16,
+    /// An uplink without anything to say is closed after so long.
+    pub uplink_idle: Duration,
+    /// Whether the store runs on the caller's thread instead of its own. For simulators: then nothing
+    /// happens outside tokio's clock.
+    pub inline_store: bool,
+    /// Name and version of the application, at most 64 bytes, for the server's operator.
+    pub software: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            network: Arc::new(SystemNetwork),
+            seed: None,
+            time_of_day_ms: Arc::new(time_of_day_ms),
+            active: true,
+            keep_alive: Some(Duration::from_secs(10)),
+            idle_timeout: Duration::from_millis(u64::from(limits::IDLE_FOR_MS)),
+            connect_timeout: Duration::from_secs(10),
+            send_window_bytes: 40_000,
+            initial_window_bytes: 65_536,
+            mtu_discovery: false,
+            downlinks: 32,
+            uplink_idle: Duration::from_secs(15),
+            inline_store: false,
+            software: concat!("tern-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("active", &self.active)
+            .field("keep_alive", &self.keep_alive)
+            .field("software", &self.software)
+            .finish_non_exhaustive()
+    }
+}
+
+fn time_of_day_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
