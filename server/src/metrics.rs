@@ -43,10 +43,7 @@ pub struct ByCode {
 impl ByCode {
     fn new() -> Self {
         let slots = Code::ALL.len() + 1;
-        Self {
-            family: Family::default(),
-            resolved: (0..slots).map(|_| OnceLock::new()).collect(),
-        }
+        Self { family: Family::default(), resolved: (0..slots).map(|_| OnceLock::new()).collect() }
     }
 
     /// Counts one.
@@ -292,11 +289,7 @@ mod tests {
             "tern_shard_queue_commands{shard=\"1\"} 9",
             "tern_commit_seconds_count 1",
             "tern_commit_seconds_bucket{le=\"0.004\"} 1",
-            concat!(
-                "tern_build_info{version=\"",
-                env!("CARGO_PKG_VERSION"),
-                "\"} 1"
-            ),
+            concat!("tern_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} isn't in\n{text}");

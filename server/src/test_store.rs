@@ -77,8 +77,7 @@ impl Store for MapStore {
             if let Some(hook) = hook {
                 hook(self);
             }
-            self.is_readable()
-                .map_err(|error| CommitError::Unavailable(error.to_string()))?;
+            self.is_readable().map_err(|error| CommitError::Unavailable(error.to_string()))?;
             let mut map = self.map.lock().unwrap();
             for (index, condition) in transaction.conditions.iter().enumerate() {
                 let holds = match condition {

@@ -107,11 +107,7 @@ impl Tickets {
         now_ms: u64,
     ) -> Result<Self, RefreshError> {
         let keys = keys::refresh(settings, store, &random, now_ms).await?;
-        Ok(Self {
-            settings: settings.clone(),
-            random,
-            keys: RwLock::new(Arc::new(keys)),
-        })
+        Ok(Self { settings: settings.clone(), random, keys: RwLock::new(Arc::new(keys)) })
     }
 
     /// Looks for keys of other nodes, makes a new one if it is time, deletes those that are done.
@@ -163,10 +159,7 @@ impl Tickets {
             .split_first_chunk::<HEAD_LEN>()
             .filter(|_| ticket.len() == TICKET_LEN)
             .ok_or(TicketError::Invalid)?;
-        let id = head[1..]
-            .try_into()
-            .map(u64::from_le_bytes)
-            .map_err(|_| TicketError::Invalid)?;
+        let id = head[1..].try_into().map(u64::from_le_bytes).map_err(|_| TicketError::Invalid)?;
         let keys = self.keys();
         let key = keys
             .binary_search_by_key(&id, |key| key.id)
@@ -182,25 +175,18 @@ impl Tickets {
     }
 
     fn keys(&self) -> Arc<Vec<Arc<Key>>> {
-        self.keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tickets")
-            .field("keys", &self.keys().len())
-            .finish_non_exhaustive()
+        f.debug_struct("Tickets").field("keys", &self.keys().len()).finish_non_exhaustive()
     }
 }
 
 fn cipher(secret: &[u8; 32]) -> Option<LessSafeKey> {
-    UnboundKey::new(&AES_256_GCM, secret)
-        .ok()
-        .map(LessSafeKey::new)
+    UnboundKey::new(&AES_256_GCM, secret).ok().map(LessSafeKey::new)
 }
 
 fn seal(key: &Key, claims: &Claims, nonce: [u8; NONCE_LEN]) -> Vec<u8> {
@@ -219,10 +205,7 @@ fn seal(key: &Key, claims: &Claims, nonce: [u8; NONCE_LEN]) -> Vec<u8> {
         field.copy_from_slice(&value.to_le_bytes());
     }
     let nonce = Nonce::assume_unique_for_key(nonce);
-    match key
-        .cipher
-        .seal_in_place_separate_tag(nonce, Aad::from(head), sealed.as_mut())
-    {
+    match key.cipher.seal_in_place_separate_tag(nonce, Aad::from(head), sealed.as_mut()) {
         Ok(tag) => {
             ticket.extend_from_slice(sealed.as_ref());
             ticket.extend_from_slice(tag.as_ref());
@@ -238,13 +221,9 @@ fn open(key: &Key, ticket: &[u8]) -> Option<Claims> {
     let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
     let mut sealed = Zeroizing::new(sealed.to_vec());
     let nonce = Nonce::assume_unique_for_key(*nonce);
-    let claims = key
-        .cipher
-        .open_in_place(nonce, Aad::from(*head), &mut sealed)
-        .ok()?;
-    let mut fields = claims
-        .chunks_exact(8)
-        .filter_map(|field| field.try_into().ok().map(u64::from_le_bytes));
+    let claims = key.cipher.open_in_place(nonce, Aad::from(*head), &mut sealed).ok()?;
+    let mut fields =
+        claims.chunks_exact(8).filter_map(|field| field.try_into().ok().map(u64::from_le_bytes));
     Some(Claims {
         account: AccountId::new(fields.next()?)?,
         device: DeviceId::new(fields.next()?)?,

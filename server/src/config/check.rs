@@ -216,9 +216,7 @@ fn setting(config: &Config, key: &str) -> Option<Setting> {
 }
 
 fn source_of(figment: &Figment, key: &str) -> String {
-    figment
-        .find_metadata(key)
-        .map_or_else(|| "default".to_owned(), |m| m.name.to_string())
+    figment.find_metadata(key).map_or_else(|| "default".to_owned(), |m| m.name.to_string())
 }
 
 /// A value as somebody would write it.

@@ -71,11 +71,9 @@ impl fmt::Display for Problem {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { file, source } => write!(
-                f,
-                "the configuration file {} can't be read: {source}",
-                file.display()
-            ),
+            Self::Unreadable { file, source } => {
+                write!(f, "the configuration file {} can't be read: {source}", file.display())
+            }
             Self::Syntax { file, reason } => write!(
                 f,
                 "the configuration file {} isn't TOML: {}",

@@ -109,11 +109,9 @@ impl Flags {
 
 fn parse_set(text: &str) -> Result<Single, ConfigError> {
     match text.split_once('=') {
-        Some((key, value)) if key.contains('.') => Ok(Single::from_text(
-            format!("flag --set {text}"),
-            key.trim(),
-            value,
-        )),
+        Some((key, value)) if key.contains('.') => {
+            Ok(Single::from_text(format!("flag --set {text}"), key.trim(), value))
+        }
         _ => Err(ConfigError::of(Problem {
             key: text.to_owned(),
             value: None,

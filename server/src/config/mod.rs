@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use serde::{Deserialize, Serialize};
 
+use crate::store::embedded::EmbeddedSettings;
 pub use error::{ConfigError, Problem};
 pub use flags::Flags;
 pub use section::{Section, Setting};
@@ -98,6 +99,24 @@ impl Config {
         }
     }
 
+    /// How the embedded store works.
+    pub fn embedded_store(&self) -> EmbeddedSettings {
+        let store = &self.store;
+        // On a machine where a setting is beyond what can be addressed, the bound is that.
+        let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        EmbeddedSettings {
+            queue_transactions: size(store.queue_transactions),
+            batch_transactions: size(store.batch_transactions),
+            batch_bytes: size(store.batch_bytes),
+            layer_bytes: size(store.layer_bytes),
+            log_bytes: store.log_bytes,
+            cache_bytes: size(store.cache_bytes),
+            step_keys: size(store.step_keys),
+            read_threads: size(store.read_threads.into()),
+            ..EmbeddedSettings::default()
+        }
+    }
+
     /// A path in the data folder.
     pub fn in_data_dir(&self, name: impl AsRef<Path>) -> PathBuf {
         self.data.dir.join(name)
@@ -123,9 +142,8 @@ pub fn load(
         figment = figment.merge(source);
     }
     check::unknown_keys(&figment)?;
-    let config: Config = figment
-        .extract()
-        .map_err(|error| ConfigError::of(check::wrong_type(&figment, error)))?;
+    let config: Config =
+        figment.extract().map_err(|error| ConfigError::of(check::wrong_type(&figment, error)))?;
     ConfigError::unless_none(check::bounds(&config, &figment))?;
     ConfigError::unless_none(check::contradictions(&config, &figment))?;
     Ok(config)

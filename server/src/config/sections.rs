@@ -120,8 +120,8 @@ section! {
         /// Signature algorithms taken in tokens: HS256, RS256, ES256, EdDSA. With jwt_key_file exactly
         /// one, that of the key, so that a token can't choose how it is checked.
         jwt_algorithms: Vec<JwtAlgorithm> = vec![JwtAlgorithm::ES256];
-        /// File with the key of the tokens: a public key in PEM, or for HS256 the secret itself (all
-        /// the file's bytes, at least 32).
+        /// File with the key of the tokens: a public key in PEM, or for HS256 the secret itself, at
+        /// least 32 bytes (a newline at the end doesn't count).
         jwt_key_file: Option<PathBuf> = None;
         /// File with a JSON Web Key Set, instead of jwt_key_file.
         jwt_jwks_file: Option<PathBuf> = None;
@@ -250,6 +250,8 @@ section! {
         log_bytes: u64 = 67_108_864, in 4_096..=17_179_869_184;
         /// Bytes of the tree cached in memory.
         cache_bytes: u64 = 134_217_728, in 65_536..=1_099_511_627_776;
+        /// Keys that one step of the move to the tree changes. Small steps leave the disk to messages.
+        step_keys: u64 = 1_000, in 1..=1_000_000;
         /// Reads that run at the same time.
         read_threads: u32 = 4, in 1..=1_024;
     }

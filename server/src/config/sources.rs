@@ -23,19 +23,11 @@ impl Single {
     /// A setting given as text, which is read as the type that the setting has by default: so a
     /// text that looks like a number is a number only where one is wanted.
     pub(super) fn from_text(source: String, key: &str, text: &str) -> Self {
-        Self {
-            source,
-            key: key.to_owned(),
-            value: typed(key, text),
-        }
+        Self { source, key: key.to_owned(), value: typed(key, text) }
     }
 
     pub(super) fn new(source: String, key: &str, value: impl Into<Value>) -> Self {
-        Self {
-            source,
-            key: key.to_owned(),
-            value: value.into(),
-        }
+        Self { source, key: key.to_owned(), value: value.into() }
     }
 }
 
@@ -69,20 +61,13 @@ impl Provider for File {
 
 /// The settings of a TOML file.
 pub(super) fn file(path: &Path) -> Result<File, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?;
+    let data = Toml::string(&text).data().map_err(|error| ConfigError::Syntax {
         file: path.to_owned(),
-        source,
+        reason: error.kind.to_string(),
     })?;
-    let data = Toml::string(&text)
-        .data()
-        .map_err(|error| ConfigError::Syntax {
-            file: path.to_owned(),
-            reason: error.kind.to_string(),
-        })?;
-    Ok(File {
-        source: format!("file {}", path.display()),
-        data,
-    })
+    Ok(File { source: format!("file {}", path.display()), data })
 }
 
 /// The settings in the environment: `TERN_SECTION__NAME`. A variable without the double underscore
@@ -123,14 +108,9 @@ fn typed(key: &str, text: &str) -> Value {
             (_, Ok(number)) => Value::from(number),
             _ => Value::from(text),
         },
-        Some(Json::Bool(_)) => text
-            .parse::<bool>()
-            .map_or_else(|_| Value::from(text), Value::from),
+        Some(Json::Bool(_)) => text.parse::<bool>().map_or_else(|_| Value::from(text), Value::from),
         Some(Json::Array(_)) => {
-            let inner = text
-                .strip_prefix('[')
-                .and_then(|t| t.strip_suffix(']'))
-                .unwrap_or(text);
+            let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
             let items: Vec<Value> = inner
                 .split(',')
                 .map(|item| item.trim().trim_matches(['"', '\'']))

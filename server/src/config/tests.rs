@@ -9,17 +9,12 @@ fn flags(arguments: &[&str]) -> Flags {
 }
 
 fn environment(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
-    variables
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect()
+    variables.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 fn load_set(settings: &[&str]) -> Result<Config, ConfigError> {
-    let flags = Flags {
-        set: settings.iter().map(|s| (*s).to_owned()).collect(),
-        ..Flags::default()
-    };
+    let flags =
+        Flags { set: settings.iter().map(|s| (*s).to_owned()).collect(), ..Flags::default() };
     load(&flags, [])
 }
 
@@ -60,10 +55,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         ("OTHER__THING", "not ours"),
     ]);
     let limits = load(&flags, variables).unwrap().limits;
-    assert_eq!(
-        (limits.watches, limits.requests, limits.unanswered_sends),
-        (3, 2, 1)
-    );
+    assert_eq!((limits.watches, limits.requests, limits.unanswered_sends), (3, 2, 1));
 }
 
 #[test]
@@ -98,16 +90,9 @@ fn every_bound_of_every_setting_holds() {
                 assert!(!setting.value.is_number(), "{section}.{}", setting.name);
                 continue;
             };
-            assert!(
-                setting.is_in_bounds(),
-                "default of {section}.{}",
-                setting.name
-            );
+            assert!(setting.is_in_bounds(), "default of {section}.{}", setting.name);
             let key = format!("{section}.{}", setting.name);
-            for wrong in [low.checked_sub(1), high.checked_add(1)]
-                .into_iter()
-                .flatten()
-            {
+            for wrong in [low.checked_sub(1), high.checked_add(1)].into_iter().flatten() {
                 let problem = problem(&[&format!("{key}={wrong}")]);
                 assert_eq!(problem.key, key);
                 assert_eq!(problem.value, Some(wrong.to_string()));
@@ -124,10 +109,7 @@ fn a_wrong_type_is_named_with_its_source_and_what_is_allowed() {
     assert!(text.contains("limits.watches = \"many\" (file "), "{text}");
     assert!(text.contains("a whole number from 1 to 10000"), "{text}");
 
-    let error = load(
-        &Flags::default(),
-        environment(&[("TERN_LISTEN__MTU_DISCOVERY", "perhaps")]),
-    );
+    let error = load(&Flags::default(), environment(&[("TERN_LISTEN__MTU_DISCOVERY", "perhaps")]));
     assert_eq!(
         error.unwrap_err().problems(),
         [Problem {
@@ -159,16 +141,11 @@ fn unknown_keys_are_refused_wherever_they_stand() {
     assert!(text.contains("did you mean watches?"), "{text}");
     assert!(text.contains("did you mean limits?"), "{text}");
 
-    let text = load_file("listen = \"127.0.0.1:1\"", &[])
-        .unwrap_err()
-        .to_string();
+    let text = load_file("listen = \"127.0.0.1:1\"", &[]).unwrap_err().to_string();
     assert!(text.contains("listen is a section"), "{text}");
 
     let error = load(&Flags::default(), environment(&[("TERN_LIMITS__X", "1")])).unwrap_err();
-    assert_eq!(
-        error.problems()[0].source,
-        "environment variable TERN_LIMITS__X"
-    );
+    assert_eq!(error.problems()[0].source, "environment variable TERN_LIMITS__X");
 }
 
 #[test]
@@ -186,14 +163,8 @@ fn text_that_looks_like_a_number_stays_text() {
 
 #[test]
 fn lists_can_be_written_with_commas() {
-    for text in [
-        "tls.names=a.example,10.0.0.1",
-        "tls.names=[\"a.example\", '10.0.0.1']",
-    ] {
-        assert_eq!(
-            load_set(&[text]).unwrap().tls.names,
-            ["a.example", "10.0.0.1"]
-        );
+    for text in ["tls.names=a.example,10.0.0.1", "tls.names=[\"a.example\", '10.0.0.1']"] {
+        assert_eq!(load_set(&[text]).unwrap().tls.names, ["a.example", "10.0.0.1"]);
     }
 }
 
@@ -201,69 +172,36 @@ fn lists_can_be_written_with_commas() {
 fn contradictions_are_refused() {
     for (settings, key) in [
         (&["listen.keep_alive_ms=30000"][..], "listen.keep_alive_ms"),
-        (
-            &["listen.receive_window_bytes=16384"],
-            "listen.stream_receive_window_bytes",
-        ),
+        (&["listen.receive_window_bytes=16384"], "listen.stream_receive_window_bytes"),
         (&["tls.cert_file=x"], "tls.cert_file"),
         (&["tls.key_file=x"], "tls.key_file"),
-        (
-            &["retention.policy=keep", "retention.unfetched_for_ms=1000"],
-            "retention.keep_for_ms",
-        ),
+        (&["retention.policy=keep", "retention.unfetched_for_ms=1000"], "retention.keep_for_ms"),
         (&["ticket.rotate_every_ms=100000"], "ticket.rotate_every_ms"),
-        (
-            &["ticket.rotate_every_ms=3600000"],
-            "ticket.rotate_every_ms",
-        ),
+        (&["ticket.rotate_every_ms=3600000"], "ticket.rotate_every_ms"),
         (&["log.filter="], "log.filter"),
         (&["data.dir="], "data.dir"),
+        (&["registration.policy=token", "registration.jwt_audience=x"], "registration.policy"),
+        (&["registration.policy=token", "registration.jwt_key_file=x"], "registration.policy"),
         (
-            &["registration.policy=token", "registration.jwt_audience=x"],
-            "registration.policy",
-        ),
-        (
-            &["registration.policy=token", "registration.jwt_key_file=x"],
-            "registration.policy",
-        ),
-        (
-            &[
-                "registration.jwt_key_file=x",
-                "registration.jwt_algorithms=ES256,EdDSA",
-            ],
+            &["registration.jwt_key_file=x", "registration.jwt_algorithms=ES256,EdDSA"],
             "registration.jwt_algorithms",
         ),
+        (&["registration.jwt_algorithms=ES256,HS256"], "registration.jwt_algorithms"),
+        (&["registration.jwt_algorithms="], "registration.jwt_algorithms"),
         (
-            &["registration.jwt_algorithms=ES256,HS256"],
-            "registration.jwt_algorithms",
-        ),
-        (
-            &["registration.jwt_algorithms="],
-            "registration.jwt_algorithms",
-        ),
-        (
-            &[
-                "registration.jwt_key_file=x",
-                "registration.jwt_jwks_file=x",
-            ],
+            &["registration.jwt_key_file=x", "registration.jwt_jwks_file=x"],
             "registration.jwt_key_file",
         ),
     ] {
         let error = load_set(settings).unwrap_err();
-        assert!(
-            error.problems().iter().all(|p| p.key == key),
-            "{settings:?}: {error}"
-        );
+        assert!(error.problems().iter().all(|p| p.key == key), "{settings:?}: {error}");
     }
 }
 
 #[test]
 fn a_missing_or_broken_file_is_named() {
     let error = load(&flags(&["--config", "/does/not/exist.toml"]), []).unwrap_err();
-    assert!(
-        error.to_string().contains("/does/not/exist.toml"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("/does/not/exist.toml"), "{error}");
     let error = load_file("[limits\nx", &[]).unwrap_err();
     assert!(matches!(error, ConfigError::Syntax { .. }), "{error:?}");
     assert!(error.to_string().contains("line 1"), "{error}");
@@ -305,16 +243,23 @@ fn the_example_file_is_current() {
 }
 
 #[test]
+fn the_store_works_by_its_own_defaults_and_takes_every_bound() {
+    let config = Config::default();
+    assert_eq!(config.embedded_store(), EmbeddedSettings::default());
+    for setting in config.store.settings() {
+        for value in setting.bounds.into_iter().flat_map(|(low, high)| [low, high]) {
+            let text = format!("store.{}={value}", setting.name);
+            let settings = load_set(&[&text]).unwrap().embedded_store();
+            assert!(settings.check().is_ok(), "{text}");
+        }
+    }
+}
+
+#[test]
 fn welcome_and_greeting_say_what_is_set() {
     let config = Config::default();
-    assert_eq!(
-        config.client_limits(),
-        tern_protocol::frame::Limits::default()
-    );
+    assert_eq!(config.client_limits(), tern_protocol::frame::Limits::default());
     let config = load_set(&["limits.watches=5", "registration.policy=invite"]).unwrap();
     assert_eq!(config.client_limits().watches, 5);
-    assert_eq!(
-        config.announced_registration(),
-        tern_protocol::frame::Registration::Invite
-    );
+    assert_eq!(config.announced_registration(), tern_protocol::frame::Registration::Invite);
 }

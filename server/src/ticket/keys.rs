@@ -75,9 +75,8 @@ pub(super) async fn refresh(
 ) -> Result<Vec<Arc<Key>>, RefreshError> {
     for _ in 0..TRIES {
         let keys = read(store).await?;
-        let due = keys
-            .last()
-            .is_none_or(|newest| newest.created_ms + settings.rotate_every_ms <= now_ms);
+        let due =
+            keys.last().is_none_or(|newest| newest.created_ms + settings.rotate_every_ms <= now_ms);
         if !due {
             return retire(keys, settings, store, now_ms).await;
         }
@@ -121,13 +120,8 @@ async fn retire(
         |successor: &Key| successor.created_ms + slack_ms + settings.lifetime_ms <= now_ms;
     let done = keys.windows(2).take_while(|pair| is_done(&pair[1])).count();
     if done > 0 {
-        let mutations = keys[..done]
-            .iter()
-            .map(|key| Mutation::Delete(key_of(key.id)));
-        let transaction = Transaction {
-            conditions: Vec::new(),
-            mutations: mutations.collect(),
-        };
+        let mutations = keys[..done].iter().map(|key| Mutation::Delete(key_of(key.id)));
+        let transaction = Transaction { conditions: Vec::new(), mutations: mutations.collect() };
         // What isn't deleted now is deleted another time.
         if let Err(error) = store.commit(transaction).await {
             tracing::debug!(
@@ -180,15 +174,9 @@ fn parse(key: &[u8], value: &[u8]) -> Result<Key, RefreshError> {
         .and_then(|id| id.try_into().ok())
         .map(u64::from_be_bytes)
         .ok_or(RefreshError::Damaged { id: 0 })?;
-    let parsed = value
-        .split_first_chunk::<8>()
-        .and_then(|(created, secret)| {
-            let secret = Zeroizing::new(<[u8; 32]>::try_from(secret).ok()?);
-            Some(Key {
-                id,
-                created_ms: u64::from_le_bytes(*created),
-                cipher: cipher(&secret)?,
-            })
-        });
+    let parsed = value.split_first_chunk::<8>().and_then(|(created, secret)| {
+        let secret = Zeroizing::new(<[u8; 32]>::try_from(secret).ok()?);
+        Some(Key { id, created_ms: u64::from_le_bytes(*created), cipher: cipher(&secret)? })
+    });
     parsed.ok_or(RefreshError::Damaged { id })
 }

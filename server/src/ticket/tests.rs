@@ -5,17 +5,11 @@ const START_MS: u64 = 1_700_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
 
 fn settings() -> config::Ticket {
-    config::Ticket {
-        lifetime_ms: 10 * HOUR_MS,
-        rotate_every_ms: HOUR_MS,
-        refresh_every_ms: 1_000,
-    }
+    config::Ticket { lifetime_ms: 10 * HOUR_MS, rotate_every_ms: HOUR_MS, refresh_every_ms: 1_000 }
 }
 
 async fn open_at(store: &MapStore, seed: u64, now_ms: u64) -> Tickets {
-    Tickets::open(&settings(), store, Random::seeded(seed), now_ms)
-        .await
-        .unwrap()
+    Tickets::open(&settings(), store, Random::seeded(seed), now_ms).await.unwrap()
 }
 
 fn ids() -> (AccountId, DeviceId) {
@@ -39,12 +33,7 @@ async fn a_ticket_says_what_was_sealed_until_it_expires() {
     assert_eq!(ticket.len(), TICKET_LEN);
     let (account, device) = ids();
     let expires_ms = START_MS + 10 * HOUR_MS;
-    let claims = Claims {
-        account,
-        device,
-        issued_ms: START_MS,
-        expires_ms,
-    };
+    let claims = Claims { account, device, issued_ms: START_MS, expires_ms };
     assert_eq!(tickets.open_ticket(&ticket, START_MS), Ok(claims));
     assert_eq!(tickets.open_ticket(&ticket, expires_ms - 1), Ok(claims));
     let error = tickets.open_ticket(&ticket, expires_ms).unwrap_err();
@@ -72,10 +61,7 @@ async fn no_changed_bit_and_no_other_length_is_taken() {
     let mut forged = ticket.clone();
     forged[TICKET_LEN - 1] ^= 1;
     let late_ms = START_MS + 100 * HOUR_MS;
-    assert_eq!(
-        tickets.open_ticket(&forged, late_ms),
-        Err(TicketError::Invalid)
-    );
+    assert_eq!(tickets.open_ticket(&forged, late_ms), Err(TicketError::Invalid));
 }
 
 #[tokio::test]

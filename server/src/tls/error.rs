@@ -44,20 +44,15 @@ impl fmt::Display for TlsError {
         match self {
             Self::File { file, source } => write!(f, "{}: {source}", file.display()),
             Self::Pem { file, reason } => write!(f, "{}: {reason}", file.display()),
-            Self::Mismatch {
-                cert_file,
-                key_file,
-                source,
-            } => write!(
+            Self::Mismatch { cert_file, key_file, source } => write!(
                 f,
                 "the certificate {} can't be used with the key {}: {source}",
                 cert_file.display(),
                 key_file.display()
             ),
-            Self::Name(name) => write!(
-                f,
-                "tls.names: {name:?} is neither a host name nor an IP address"
-            ),
+            Self::Name(name) => {
+                write!(f, "tls.names: {name:?} is neither a host name nor an IP address")
+            }
             Self::AuthorityKeyMissing(file) => write!(
                 f,
                 "a new certificate is due and the authority's key {} isn't there; remove ca.pem \

@@ -50,10 +50,7 @@ pub struct Certificates {
 #[derive(Debug)]
 enum Origin {
     Own(own::Own),
-    Operator {
-        cert_file: PathBuf,
-        key_file: PathBuf,
-    },
+    Operator { cert_file: PathBuf, key_file: PathBuf },
 }
 
 #[derive(Debug)]
@@ -77,10 +74,9 @@ impl Certificates {
     /// Loads the configured certificate, or makes the server's own in the data folder.
     pub fn open(config: &Config, clock: Clock) -> Result<Arc<Self>, TlsError> {
         let origin = match (&config.tls.cert_file, &config.tls.key_file) {
-            (Some(cert_file), Some(key_file)) => Origin::Operator {
-                cert_file: cert_file.clone(),
-                key_file: key_file.clone(),
-            },
+            (Some(cert_file), Some(key_file)) => {
+                Origin::Operator { cert_file: cert_file.clone(), key_file: key_file.clone() }
+            }
             _ => Origin::Own(own::Own::new(&config.data.dir, &config.tls.names)?),
         };
         let key = origin.load(clock.now_ms())?;
@@ -90,11 +86,7 @@ impl Certificates {
             not_after_ms: der::not_after_ms(leaf),
             key: Arc::new(key),
         };
-        Ok(Arc::new(Self {
-            origin,
-            clock,
-            shown: RwLock::new(shown),
-        }))
+        Ok(Arc::new(Self { origin, clock, shown: RwLock::new(shown) }))
     }
 
     /// Looks at the files again (and renews the own certificate if it is near its end). After an
@@ -152,11 +144,7 @@ impl Certificates {
     pub fn current_hash(&self) -> CertificateHash {
         let shown = self.shown();
         // There is always one; the zero hash is nobody's.
-        shown
-            .hashes
-            .back()
-            .copied()
-            .unwrap_or(CertificateHash([0; 32]))
+        shown.hashes.back().copied().unwrap_or(CertificateHash([0; 32]))
     }
 
     /// When the certificate that is shown now ends, in milliseconds since the epoch.
@@ -206,10 +194,7 @@ impl Origin {
                 own.ensure(now_ms)?;
                 load(own.cert_file(), own.key_file())
             }
-            Self::Operator {
-                cert_file,
-                key_file,
-            } => load(cert_file.clone(), key_file.clone()),
+            Self::Operator { cert_file, key_file } => load(cert_file.clone(), key_file.clone()),
         }
     }
 }
@@ -219,10 +204,7 @@ fn load(cert_file: PathBuf, key_file: PathBuf) -> Result<CertifiedKey, TlsError>
     let pem = read(&cert_file)?;
     let chain = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::Pem {
-            file: cert_file.clone(),
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| TlsError::Pem { file: cert_file.clone(), reason: error.to_string() })?;
     if chain.is_empty() {
         return Err(TlsError::Pem {
             file: cert_file,
@@ -230,10 +212,8 @@ fn load(cert_file: PathBuf, key_file: PathBuf) -> Result<CertifiedKey, TlsError>
         });
     }
     let pem = read(&key_file)?;
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| TlsError::Pem {
-        file: key_file.clone(),
-        reason: error.to_string(),
-    })?;
+    let key = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|error| TlsError::Pem { file: key_file.clone(), reason: error.to_string() })?;
     CertifiedKey::from_der(chain, key, &provider()).map_err(|source| TlsError::Mismatch {
         cert_file,
         key_file,
@@ -244,10 +224,7 @@ fn load(cert_file: PathBuf, key_file: PathBuf) -> Result<CertifiedKey, TlsError>
 fn read(file: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     match std::fs::read(file) {
         Ok(content) => Ok(Zeroizing::new(content)),
-        Err(source) => Err(TlsError::File {
-            file: file.to_owned(),
-            source,
-        }),
+        Err(source) => Err(TlsError::File { file: file.to_owned(), source }),
     }
 }
 

@@ -55,10 +55,7 @@ impl Own {
                 parsed.push(name);
             }
         }
-        Ok(Self {
-            dir: dir.to_owned(),
-            names: parsed,
-        })
+        Ok(Self { dir: dir.to_owned(), names: parsed })
     }
 
     pub(super) fn cert_file(&self) -> PathBuf {
@@ -101,22 +98,16 @@ impl Own {
         };
         let at = |ms| UnixTime::since_unix_epoch(Duration::from_millis(ms));
         let accepted = |name: &ServerName<'_>, ms| {
-            verifier
-                .verify_server_cert(certificate, &[], name, &[], at(ms))
-                .is_ok()
+            verifier.verify_server_cert(certificate, &[], name, &[], at(ms)).is_ok()
         };
-        self.names
-            .iter()
-            .all(|name| accepted(name, now_ms) && accepted(name, now_ms + RENEW_MS))
+        self.names.iter().all(|name| accepted(name, now_ms) && accepted(name, now_ms + RENEW_MS))
     }
 
     fn verifier(&self) -> Option<Arc<WebPkiServerVerifier>> {
         let authority = CertificateDer::from_pem_file(self.authority_file()).ok()?;
         let mut roots = RootCertStore::empty();
         roots.add(authority).ok()?;
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-            .build()
-            .ok()
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()
     }
 
     /// The authority's key; with a new authority where there is none.
@@ -129,10 +120,8 @@ impl Own {
         };
         let has_certificate = self.authority_file().exists();
         let key = match there {
-            Some(pem) => KeyPair::from_pem(&pem).map_err(|error| TlsError::Pem {
-                file,
-                reason: error.to_string(),
-            })?,
+            Some(pem) => KeyPair::from_pem(&pem)
+                .map_err(|error| TlsError::Pem { file, reason: error.to_string() })?,
             // A new authority in its place would lock out the clients that trust this one.
             None if has_certificate => return Err(TlsError::AuthorityKeyMissing(file)),
             None => {
@@ -144,9 +133,8 @@ impl Own {
             }
         };
         if !has_certificate {
-            let certificate = authority_params(now_ms)?
-                .self_signed(&key)
-                .map_err(TlsError::Making)?;
+            let certificate =
+                authority_params(now_ms)?.self_signed(&key).map_err(TlsError::Making)?;
             let pem = certificate.pem();
             write(&self.authority_file(), pem.as_bytes(), Mode::Public)?;
         }
@@ -168,11 +156,7 @@ impl Own {
         let pem = Zeroizing::new(key.serialize_pem());
         write(&self.key_file(), pem.as_bytes(), Mode::Private)?;
         // A crash between the two leaves a pair that doesn't fit, which the next start replaces.
-        write(
-            &self.cert_file(),
-            certificate.pem().as_bytes(),
-            Mode::Public,
-        )
+        write(&self.cert_file(), certificate.pem().as_bytes(), Mode::Public)
     }
 }
 
@@ -225,15 +209,10 @@ fn make_folder(dir: &Path) -> Result<(), TlsError> {
         // Messages and keys lie there. Clients get `ca.pem` from the operator.
         builder.mode(0o700);
     }
-    builder.create(dir).map_err(|source| TlsError::File {
-        file: dir.to_owned(),
-        source,
-    })
+    builder.create(dir).map_err(|source| TlsError::File { file: dir.to_owned(), source })
 }
 
 fn write(file: &Path, content: &[u8], mode: Mode) -> Result<(), TlsError> {
-    files::replace(file, content, mode).map_err(|source| TlsError::File {
-        file: file.to_owned(),
-        source,
-    })
+    files::replace(file, content, mode)
+        .map_err(|source| TlsError::File { file: file.to_owned(), source })
 }

@@ -27,9 +27,7 @@ fn now_ms() -> u64 {
 
 fn client(dir: &Path, alpn: &[u8]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(dir.join("ca.pem")).unwrap())
-        .unwrap();
+    roots.add(CertificateDer::from_pem_file(dir.join("ca.pem")).unwrap()).unwrap();
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -66,14 +64,7 @@ fn handshake(
 async fn a_client_that_trusts_the_own_authority_is_served_under_every_name() {
     let dir = tempfile::tempdir().unwrap();
     let certificates = open(dir.path(), &["chat.example", "10.1.2.3"]).unwrap();
-    for name in [
-        "localhost",
-        "127.0.0.1",
-        "::1",
-        "tern",
-        "chat.example",
-        "10.1.2.3",
-    ] {
+    for name in ["localhost", "127.0.0.1", "::1", "tern", "chat.example", "10.1.2.3"] {
         let hash = handshake(&certificates, client(dir.path(), ALPN), name).unwrap();
         assert_eq!(hash, certificates.current_hash());
     }
@@ -163,10 +154,7 @@ async fn a_certificate_near_its_end_is_renewed_and_the_one_before_is_remembered(
     assert_eq!(certificates.reload().unwrap(), Reloaded::Changed);
     assert!(certificates.not_after_ms().unwrap() > end_ms);
     assert!(certificates.serves_or_has_served(&old.current_hash()));
-    assert_eq!(
-        certificates.hashes(),
-        [certificates.current_hash(), old.current_hash()]
-    );
+    assert_eq!(certificates.hashes(), [certificates.current_hash(), old.current_hash()]);
     assert!(!old.serves_or_has_served(&certificates.current_hash()));
 }
 
