@@ -1,7 +1,9 @@
-//! As much of DER as is needed: when a certificate ends.
+//! As much of DER as is needed: when a certificate ends, and the key in a public key's PEM.
 
 /// Tag of a SEQUENCE.
 const SEQUENCE: u8 = 0x30;
+/// Tag of a BIT STRING.
+const BIT_STRING: u8 = 0x03;
 /// Tag of a UTCTime: two digits of the year.
 const UTC_TIME: u8 = 0x17;
 /// Tag of a GeneralizedTime: four digits of the year.
@@ -35,9 +37,7 @@ impl<'a> Reader<'a> {
     }
 
     fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.next()
-            .filter(|(found, _)| *found == tag)
-            .map(|(_, content)| content)
+        self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
     }
 }
 
@@ -58,6 +58,16 @@ pub(crate) fn not_after_ms(certificate: &[u8]) -> Option<u64> {
     time_ms(tag, text)
 }
 
+/// Algorithm identifier (the content of its SEQUENCE) and key of a SubjectPublicKeyInfo.
+pub(crate) fn public_key(info: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader(info);
+    let mut fields = Reader(reader.expect(SEQUENCE)?);
+    let algorithm = fields.expect(SEQUENCE)?;
+    let (unused_bits, key) = fields.expect(BIT_STRING)?.split_first()?;
+    let complete = reader.0.is_empty() && fields.0.is_empty() && *unused_bits == 0;
+    complete.then_some((algorithm, key))
+}
+
 fn time_ms(tag: u8, text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     let digits = text.strip_suffix('Z')?;
@@ -67,10 +77,7 @@ fn time_ms(tag: u8, text: &[u8]) -> Option<u64> {
     let (year, rest) = match tag {
         UTC_TIME if digits.len() == 12 => {
             let year: u64 = digits[..2].parse().ok()?;
-            (
-                if year < 50 { 2000 + year } else { 1900 + year },
-                &digits[2..],
-            )
+            (if year < 50 { 2000 + year } else { 1900 + year }, &digits[2..])
         }
         GENERALIZED_TIME if digits.len() == 14 => (digits[..4].parse().ok()?, &digits[4..]),
         _ => return None,
@@ -118,20 +125,9 @@ mod tests {
             (GENERALIZED_TIME, "21000301000000Z", 4_107_542_400),
             (GENERALIZED_TIME, "99991231235959Z", 253_402_300_799),
         ] {
-            assert_eq!(
-                time_ms(tag, text.as_bytes()),
-                Some(seconds * 1000),
-                "{text}"
-            );
+            assert_eq!(time_ms(tag, text.as_bytes()), Some(seconds * 1000), "{text}");
         }
-        for text in [
-            "",
-            "Z",
-            "7001010000Z",
-            "700101000000",
-            "701301000000Z",
-            "7001010000+1Z",
-        ] {
+        for text in ["", "Z", "7001010000Z", "700101000000", "701301000000Z", "7001010000+1Z"] {
             assert_eq!(time_ms(UTC_TIME, text.as_bytes()), None, "{text}");
         }
     }
@@ -151,6 +147,22 @@ mod tests {
             let mut damaged = der.to_vec();
             damaged[at] ^= 0xff;
             let _ = not_after_ms(&damaged);
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_found_and_no_damage_panics() {
+        let info = b"\x30\x0c\x30\x05\x06\x03\x2b\x65\x70\x03\x03\x00\xaa\xbb";
+        let found: (&[u8], &[u8]) = (b"\x06\x03\x2b\x65\x70", b"\xaa\xbb");
+        assert_eq!(public_key(info), Some(found));
+        for end in 0..info.len() {
+            assert_eq!(public_key(&info[..end]), None);
+        }
+        assert_eq!(public_key(&[info.as_slice(), b"\0"].concat()), None, "more behind it");
+        for at in 0..info.len() {
+            let mut damaged = *info;
+            damaged[at] ^= 0xff;
+            assert_ne!(public_key(&damaged), Some(found));
         }
     }
 }

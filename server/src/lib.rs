@@ -5,7 +5,9 @@ pub mod clock;
 pub mod config;
 mod der;
 mod files;
+pub mod invites;
 pub mod metrics;
+pub mod policy;
 pub mod random;
 pub mod store;
 #[cfg(test)]
