@@ -1,6 +1,7 @@
 //! The Tern server.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic"))]
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 mod der;
