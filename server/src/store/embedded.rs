@@ -44,7 +44,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc as threads,
     },
     thread::{self, JoinHandle},
@@ -88,8 +88,9 @@ pub struct EmbeddedStore {
 struct Shared {
     view: RwLock<View>,
     poison: OnceLock<String>,
-    /// The checkpoint should not rest between its steps.
-    hurry: AtomicBool,
+    /// How full the active layer or the log is, in thousandths of what starts a checkpoint;
+    /// a running checkpoint takes its pace from it.
+    fill_permille: AtomicUsize,
     /// The checkpoint should stop at its next step.
     closing: AtomicBool,
 }
@@ -164,9 +165,10 @@ impl EmbeddedStore {
         let shared = Arc::new(Shared {
             view: RwLock::new(View { active: replayed.layer, frozen: None, base: snapshot }),
             poison: OnceLock::new(),
-            hurry: AtomicBool::new(false),
+            fill_permille: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         });
+        let retired = Arc::new(log::Retired::new(settings.segment_bytes, settings.log_bytes));
         let log = Log::start(
             dir,
             settings.segment_bytes,
@@ -174,6 +176,7 @@ impl EmbeddedStore {
             replayed.number,
             replayed.next,
             replayed.ready,
+            Arc::clone(&retired),
         )
         .map_err(failed("starting a thread for"))?;
 
@@ -186,6 +189,7 @@ impl EmbeddedStore {
             base,
             dir: dir.to_path_buf(),
             step_keys: settings.step_keys,
+            retired,
             jobs,
             done: done_sender,
         };

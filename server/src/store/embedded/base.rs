@@ -174,6 +174,7 @@ impl Base {
         Merge {
             base: self,
             step_keys,
+            written: 0,
             cleared: Box::new(layer.cleared().map(|(from, to)| (from.clone(), to.clone()))),
             rest: None,
             entries: Box::new(layer.entries()),
@@ -188,6 +189,8 @@ impl Base {
 pub(super) struct Merge<'a> {
     base: &'a Base,
     step_keys: usize,
+    /// Changes of the layer that are in the tree.
+    written: usize,
     cleared: Box<dyn Iterator<Item = (Bytes, Bytes)> + 'a>,
     /// What the last step left of a long cleared range.
     rest: Option<(Bytes, Bytes)>,
@@ -206,6 +209,7 @@ impl Merge<'_> {
                 while changed < self.step_keys {
                     let next = self.rest.take().or_else(|| self.cleared.next());
                     let Some((from, to)) = next else { break };
+                    self.written += 1;
                     changed += self.delete_some(&mut table, from, to, changed)?;
                 }
                 let mut value_bytes = Vec::new();
@@ -213,6 +217,7 @@ impl Merge<'_> {
                     let Some((key, value)) = self.entries.next() else {
                         break;
                     };
+                    self.written += 1;
                     if let Some(value) = value {
                         value_bytes.clear();
                         value_bytes.extend_from_slice(value);
@@ -233,6 +238,11 @@ impl Merge<'_> {
             transaction.commit()?;
             Ok(done)
         })
+    }
+
+    /// How many changes of the layer the steps have written.
+    pub(super) fn written(&self) -> usize {
+        self.written
     }
 
     /// Deletes keys of a range until the step is full; returns how many, at least 1, so

@@ -1,7 +1,6 @@
 //! Moving committed changes from memory to the tree, so that the log can be cut.
 
 use std::{
-    fs,
     path::PathBuf,
     sync::{
         Arc,
@@ -19,7 +18,9 @@ use super::{
     log,
 };
 
-/// The longest rest between two steps.
+/// The rest between two steps of a checkpoint that is ahead of its schedule: at least this.
+const SHORTEST_REST: Duration = Duration::from_millis(5);
+/// And at most this, so that a checkpoint ends when nothing more is committed.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// A layer to write.
@@ -37,6 +38,7 @@ pub(super) struct Checkpointer {
     pub(super) base: Base,
     pub(super) dir: PathBuf,
     pub(super) step_keys: usize,
+    pub(super) retired: Arc<log::Retired>,
     pub(super) jobs: Receiver<Job>,
     pub(super) done: Sender<()>,
 }
@@ -66,9 +68,9 @@ impl Checkpointer {
         }
         let began = Instant::now();
         let mut steps = 0_u64;
+        let total = job.layer.changes();
         let mut merge = self.base.merge(&job.layer, self.step_keys);
         loop {
-            let step_began = Instant::now();
             let done = merge.step(job.applied, job.segment)?;
             steps += 1;
             let base = Arc::new(self.base.snapshot()?);
@@ -86,11 +88,7 @@ impl Checkpointer {
             if self.shared.closing.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            if !self.shared.hurry.load(Ordering::Relaxed) {
-                // The disk and the cores serve commits first: a checkpoint has until
-                // memory is half full again.
-                thread::sleep((step_began.elapsed() * 2).min(LONGEST_REST));
-            }
+            self.rest(merge.written(), total);
         }
         tracing::debug!(
             steps,
@@ -99,6 +97,20 @@ impl Checkpointer {
             "a checkpoint is written"
         );
         Ok(true)
+    }
+
+    /// Waits while the checkpoint is ahead of its schedule, which is to be done when the next
+    /// layer is half full: evenly spread, its syncs are least in the way of the log's.
+    fn rest(&self, written: usize, total: usize) {
+        let progress_permille = written.saturating_mul(1_000) / total.max(1);
+        let mut rested = Duration::ZERO;
+        while rested < LONGEST_REST
+            && progress_permille > 2 * self.shared.fill_permille.load(Ordering::Relaxed)
+            && !self.shared.closing.load(Ordering::Relaxed)
+        {
+            thread::sleep(SHORTEST_REST);
+            rested += SHORTEST_REST;
+        }
     }
 
     /// Waits until the file is there that the tree will point to, so that its absence means
@@ -115,7 +127,7 @@ impl Checkpointer {
         Ok(true)
     }
 
-    /// Removes the log files that the tree has made superfluous.
+    /// Retires the log files that the tree has made superfluous.
     fn cut_log(&self, segment: u64) {
         // What can't be removed now is removed when the store opens next.
         let Ok(segments) = log::list(&self.dir) else {
@@ -123,7 +135,7 @@ impl Checkpointer {
         };
         for (number, path) in segments {
             if number < segment
-                && let Err(error) = fs::remove_file(&path)
+                && let Err(error) = self.retired.put(&path)
             {
                 tracing::warn!(path = %path.display(), %error, "a log file stays");
             }

@@ -7,6 +7,7 @@ use std::{
         atomic::Ordering,
         mpsc::{Receiver as Done, Sender as Jobs, TryRecvError},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc::Receiver, oneshot};
@@ -21,8 +22,11 @@ use super::{
 };
 use crate::store::{CommitError, Condition, Transaction};
 
-/// Layers that may be in memory before commits wait for the checkpoint.
-const MOST_LAYERS: usize = 4;
+/// From here on a commit's parts are worth a line in the debug log.
+const SLOW_COMMIT: Duration = Duration::from_millis(10);
+/// How many times the active layer (or the log) may outgrow its setting before commits wait
+/// for the checkpoint.
+const MOST_LAYERS: usize = 3;
 
 /// A transaction and who waits for it.
 pub(super) struct Request {
@@ -112,8 +116,10 @@ impl Committer {
             }
             return;
         }
+        let began = Instant::now();
         self.frame.clear();
         self.pending.clear();
+        let transactions = batch.len();
         let mut outcomes = Vec::with_capacity(batch.len());
         for request in batch.iter() {
             let outcome = self.check(&request.transaction);
@@ -126,6 +132,8 @@ impl Committer {
             outcomes.push(outcome);
         }
 
+        let checked = Instant::now();
+        let mut synced = checked;
         if !self.frame.is_empty() {
             match self.log.append(&mut self.frame) {
                 Ok(bytes) => self.log_bytes += bytes,
@@ -140,6 +148,7 @@ impl Committer {
                     return;
                 }
             }
+            synced = Instant::now();
             let mut view = self.shared.view_mut();
             for (request, outcome) in batch.iter().zip(&outcomes) {
                 if outcome.is_ok() {
@@ -153,6 +162,15 @@ impl Committer {
         for (request, outcome) in batch.drain(..).zip(outcomes) {
             // A caller that went away doesn't need the answer.
             let _ = request.answer.send(outcome);
+        }
+        if began.elapsed() >= SLOW_COMMIT {
+            tracing::debug!(
+                transactions,
+                check_us = (checked - began).as_micros(),
+                sync_us = (synced - checked).as_micros(),
+                apply_us = synced.elapsed().as_micros(),
+                "a slow commit"
+            );
         }
     }
 
@@ -196,13 +214,12 @@ impl Committer {
             return;
         }
         let layer_bytes = self.shared.view().active.bytes();
-        let full = |part: usize| {
-            layer_bytes >= self.settings.layer_bytes.saturating_mul(part)
-                || self.log_bytes >= self.settings.log_bytes.saturating_mul(part as u64)
-        };
-        let hurry = layer_bytes >= self.settings.layer_bytes / 2
-            || self.log_bytes >= self.settings.log_bytes / 2;
-        self.shared.hurry.store(hurry, Ordering::Relaxed);
+        let layer_permille = layer_bytes.saturating_mul(1_000) / self.settings.layer_bytes;
+        let log_permille = self.log_bytes.saturating_mul(1_000) / self.settings.log_bytes;
+        let log_permille = usize::try_from(log_permille).unwrap_or(usize::MAX);
+        let fill_permille = layer_permille.max(log_permille);
+        self.shared.fill_permille.store(fill_permille, Ordering::Relaxed);
+        let full = |part: usize| fill_permille >= part * 1_000;
         if self.checkpoint {
             let ended = if full(MOST_LAYERS) {
                 tracing::warn!(layer_bytes, "commits wait for a checkpoint");

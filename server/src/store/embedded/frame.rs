@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Integers are little-endian. The payload is a list of mutations: a tag byte, then each
-//! field as a length (u32) and its bytes. The checksum (CRC-32) covers the store's salt,
-//! the length, the commit number and the payload. The salt is random and stays on the
+//! field as a length (u32) and its bytes. The checksum (CRC-32) covers the store's salt, the
+//! file's number, the length, the commit number and the payload. The salt is random and stays on the
 //! server, so that a client can't hide something in a message that passes for a frame.
 
 use bytes::Bytes;
@@ -21,6 +21,15 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const DELETE_RANGE: u8 = 3;
 
+/// What a log file's checksums are mixed with: random for the store, and another for each
+/// file, because a file is used again without being cleared and what it held before must not
+/// be taken for its new content.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seal {
+    pub(super) salt: u64,
+    pub(super) segment: u64,
+}
+
 /// A frame being built: the header is filled in by [`Builder::finish`].
 pub(super) struct Builder {
     bytes: Vec<u8>,
@@ -33,6 +42,11 @@ impl Builder {
 
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.len() == HEADER_BYTES
+    }
+
+    /// Bytes of the whole frame.
+    pub(super) fn length(&self) -> u64 {
+        u64::try_from(self.bytes.len()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn clear(&mut self) {
@@ -66,12 +80,12 @@ impl Builder {
     }
 
     /// The whole frame, for one write.
-    pub(super) fn finish(&mut self, salt: u64, number: u64) -> &[u8] {
+    pub(super) fn finish(&mut self, seal: Seal, number: u64) -> &[u8] {
         let payload = length(&self.bytes[HEADER_BYTES..]);
         self.bytes[..4].copy_from_slice(&MAGIC);
         self.bytes[4..8].copy_from_slice(&payload.to_le_bytes());
         self.bytes[8..16].copy_from_slice(&number.to_le_bytes());
-        let sum = checksum(salt, &self.bytes[4..16], &self.bytes[HEADER_BYTES..]);
+        let sum = checksum(seal, &self.bytes[4..16], &self.bytes[HEADER_BYTES..]);
         self.bytes[16..20].copy_from_slice(&sum.to_le_bytes());
         &self.bytes
     }
@@ -82,9 +96,10 @@ fn length(field: &[u8]) -> u32 {
     u32::try_from(field.len()).unwrap_or(u32::MAX)
 }
 
-fn checksum(salt: u64, header: &[u8], payload: &[u8]) -> u32 {
+fn checksum(seal: Seal, header: &[u8], payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&salt.to_le_bytes());
+    hasher.update(&seal.salt.to_le_bytes());
+    hasher.update(&seal.segment.to_le_bytes());
     hasher.update(header);
     hasher.update(payload);
     hasher.finalize()
@@ -97,7 +112,7 @@ pub(super) struct Frame<'a> {
 }
 
 /// The frame at the start of `bytes`, or `None` if there is no whole one.
-pub(super) fn parse(salt: u64, bytes: &[u8]) -> Option<Frame<'_>> {
+pub(super) fn parse(seal: Seal, bytes: &[u8]) -> Option<Frame<'_>> {
     let header = bytes.get(..HEADER_BYTES)?;
     if header[..4] != MAGIC {
         return None;
@@ -106,15 +121,24 @@ pub(super) fn parse(salt: u64, bytes: &[u8]) -> Option<Frame<'_>> {
     let number = u64::from_le_bytes(header[8..16].try_into().ok()?);
     let sum = u32::from_le_bytes(header[16..20].try_into().ok()?);
     let payload = bytes[HEADER_BYTES..].get(..usize::try_from(length).ok()?)?;
-    (checksum(salt, &header[4..16], payload) == sum).then_some(Frame { number, payload })
+    (checksum(seal, &header[4..16], payload) == sum).then_some(Frame { number, payload })
+}
+
+/// Whether a frame with at least this commit number was begun at the start of `bytes`: what
+/// a file held in an earlier life has lower numbers.
+pub(super) fn begun(bytes: &[u8], number: u64) -> bool {
+    bytes.get(..HEADER_BYTES).is_some_and(|header| {
+        let found = header[8..16].try_into().map_or(0, u64::from_le_bytes);
+        header[..4] == MAGIC && found >= number
+    })
 }
 
 /// The offset of the first whole frame anywhere in `bytes`, with its commit number.
-pub(super) fn find(salt: u64, bytes: &[u8]) -> Option<(usize, u64)> {
+pub(super) fn find(seal: Seal, bytes: &[u8]) -> Option<(usize, u64)> {
     let mut start = 0;
     while let Some(at) = bytes[start..].iter().position(|&b| b == MAGIC[0]) {
         let at = start + at;
-        if let Some(frame) = parse(salt, &bytes[at..]) {
+        if let Some(frame) = parse(seal, &bytes[at..]) {
             return Some((at, frame.number));
         }
         start = at + 1;

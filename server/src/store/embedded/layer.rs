@@ -49,6 +49,11 @@ impl Layer {
         self.bytes
     }
 
+    /// How many changes it holds.
+    pub(super) fn changes(&self) -> usize {
+        self.entries.len() + self.cleared.len()
+    }
+
     pub(super) fn entries(&self) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
         self.entries.iter().map(|(key, value)| (key, value.as_ref()))
     }

@@ -1,8 +1,9 @@
 //! The log: where a group commit becomes durable.
 //!
-//! The log is a row of numbered files, each filled with zeros before its use, so that an
-//! append overwrites blocks that the file system has allocated already and the sync is one
-//! write to the disk. Commit numbers are dense over all files, so a lost or damaged frame
+//! The log is a row of numbered files. Each has its full size before its first use, so that
+//! an append overwrites blocks that the file system has allocated already and the sync is one
+//! write to the disk. A file that the tree has made superfluous gets a new number and is used
+//! again: removing it would make the disk discard its blocks, which holds up syncs. Commit numbers are dense over all files, so a lost or damaged frame
 //! shows as a gap.
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use super::frame::Builder;
+use super::frame::{Builder, Seal};
 
 /// How much is zeroed between two syncs: small, so that the log's own syncs, which queue
 /// behind it at the disk, wait a few milliseconds at most.
@@ -26,7 +27,7 @@ const FILL_BYTES: usize = 512 << 10;
 /// The rest between two fills.
 const FILL_PAUSE: Duration = Duration::from_millis(5);
 
-/// A file that is full of zeros, and its number.
+/// A file of full size that holds no commit under its number, and that number.
 pub(super) type Spare = (u64, File);
 
 /// The end of the log, where frames are appended.
@@ -47,7 +48,7 @@ pub(super) struct Log {
 
 impl Log {
     /// A log whose last commit was `number` and whose next file is `next`; `ready` are
-    /// files from there on that are full of zeros already.
+    /// the unused files from there on.
     pub(super) fn start(
         dir: &Path,
         segment_bytes: u64,
@@ -55,12 +56,14 @@ impl Log {
         number: u64,
         next: u64,
         ready: Vec<Spare>,
+        retired: Arc<Retired>,
     ) -> io::Result<Self> {
         let (sender, spares) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let filler = Filler {
             dir: dir.to_path_buf(),
             segment_bytes,
+            retired,
             spares: sender,
             stop: Arc::clone(&stop),
         };
@@ -90,8 +93,7 @@ impl Log {
     /// After an error it isn't known whether the frame will be found when the log is read,
     /// so nothing may be appended behind it.
     pub(super) fn append(&mut self, frame: &mut Builder) -> io::Result<u64> {
-        let bytes = frame.finish(self.salt, self.number + 1);
-        let length = u64::try_from(bytes.len()).map_err(io::Error::other)?;
+        let length = frame.length();
         if self.current.is_some() && self.offset + length > self.segment_bytes {
             self.rotate();
         }
@@ -104,10 +106,11 @@ impl Log {
             self.offset = 0;
             self.current = Some((segment, file));
         }
-        let Some((_, file)) = &mut self.current else {
+        let Some((segment, file)) = &mut self.current else {
             return Err(io::Error::other("no log file is open"));
         };
-        file.write_all(bytes)?;
+        let seal = Seal { salt: self.salt, segment: *segment };
+        file.write_all(frame.finish(seal, self.number + 1))?;
         file.sync_data()?;
         self.offset += length;
         self.number += 1;
@@ -160,10 +163,55 @@ impl Drop for Log {
     }
 }
 
+/// Files whose commits are in the tree, waiting to be used again.
+pub(super) struct Retired {
+    files: Mutex<Vec<PathBuf>>,
+    segment_bytes: u64,
+    /// More are removed: they come from a burst.
+    most: usize,
+}
+
+impl Retired {
+    pub(super) fn new(segment_bytes: u64, log_bytes: u64) -> Self {
+        let most = usize::try_from(log_bytes / segment_bytes).unwrap_or(usize::MAX);
+        Self { files: Mutex::default(), segment_bytes, most: most.saturating_add(2) }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a retired file a new name, if there is one.
+    fn reuse(&self, path: &Path) -> io::Result<bool> {
+        let mut files = self.files();
+        match files.pop() {
+            Some(old) => fs::rename(old, path).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Keeps a file for its next use or removes it.
+    pub(super) fn put(&self, path: &Path) -> io::Result<()> {
+        // The lock is held over the file operations, because the file may be in the middle
+        // of being renamed.
+        let mut files = self.files();
+        let known = |file: &PathBuf| file == path;
+        if files.iter().any(known) || !path.exists() {
+            return Ok(());
+        }
+        if files.len() < self.most && path.metadata()?.len() == self.segment_bytes {
+            files.push(path.to_path_buf());
+            return Ok(());
+        }
+        fs::remove_file(path)
+    }
+}
+
 /// Keeps two files ready until the log is dropped.
 struct Filler {
     dir: PathBuf,
     segment_bytes: u64,
+    retired: Arc<Retired>,
     spares: SyncSender<io::Result<Spare>>,
     stop: Arc<AtomicBool>,
 }
@@ -177,7 +225,7 @@ impl Filler {
             }
         }
         loop {
-            match self.fill(next) {
+            match self.next(next) {
                 Ok(Some(file)) => {
                     if self.spares.send(Ok((next, file))).is_err() {
                         return;
@@ -195,6 +243,15 @@ impl Filler {
     }
 
     /// Makes a file; `None` if the log was dropped meanwhile.
+    fn next(&self, segment: u64) -> io::Result<Option<File>> {
+        let path = segment_path(&self.dir, segment);
+        if self.retired.reuse(&path)? {
+            sync_dir(&self.dir)?;
+            return Ok(Some(OpenOptions::new().read(true).write(true).open(path)?));
+        }
+        self.fill(segment)
+    }
+
     fn fill(&self, segment: u64) -> io::Result<Option<File>> {
         // It gets its name when it is full, so that a named file is always whole.
         let unfinished = self.dir.join("next.tmp");

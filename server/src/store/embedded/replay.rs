@@ -13,7 +13,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{OpenError, base::Meta, frame, layer::Layer, log};
+use super::{
+    OpenError,
+    base::Meta,
+    frame::{self, Seal},
+    layer::Layer,
+    log,
+};
 
 /// What the log held.
 #[derive(Default)]
@@ -24,7 +30,7 @@ pub(super) struct Replayed {
     pub(super) number: u64,
     /// The number of the file for the next commit.
     pub(super) next: u64,
-    /// Files from there on that are full of zeros.
+    /// The unused files from there on.
     pub(super) ready: Vec<log::Spare>,
     /// Bytes of frames read.
     pub(super) bytes: u64,
@@ -54,11 +60,10 @@ pub(super) fn replay(dir: &Path, meta: Meta, segment_bytes: u64) -> Result<Repla
         }
         expected_segment += 1;
         let data = fs::read(&path).map_err(failed("reading", &path))?;
-        if data.iter().all(|&byte| byte == 0) {
-            continue;
+        let seal = Seal { salt: meta.salt, segment };
+        if read_segment(&path, &data, seal, &mut replayed, &mut last)? {
+            replayed.next = segment + 1;
         }
-        read_segment(&path, &data, meta.salt, &mut replayed, &mut last)?;
-        replayed.next = segment + 1;
     }
     refuse_missing(dir, meta, expected_segment, &failed)?;
 
@@ -73,16 +78,17 @@ pub(super) fn replay(dir: &Path, meta: Meta, segment_bytes: u64) -> Result<Repla
     Ok(replayed)
 }
 
+/// Returns whether the file was in use.
 fn read_segment(
     path: &Path,
     data: &[u8],
-    salt: u64,
+    seal: Seal,
     replayed: &mut Replayed,
     last: &mut Option<LastFrame>,
-) -> Result<(), OpenError> {
+) -> Result<bool, OpenError> {
     let damaged = |what: String| OpenError::Damaged { path: path.to_path_buf(), what };
     let mut at = 0;
-    while let Some(frame) = frame::parse(salt, &data[at..]) {
+    while let Some(frame) = frame::parse(seal, &data[at..]) {
         if frame.number != replayed.number + 1 {
             let (number, expected) = (frame.number, replayed.number + 1);
             return Err(damaged(format!(
@@ -103,21 +109,22 @@ fn read_segment(
         at = end;
     }
     let rest = &data[at..];
-    if let Some((distance, number)) = frame::find(salt, rest) {
+    if let Some((distance, number)) = frame::find(seal, rest) {
         let behind = at + distance;
         return Err(damaged(format!(
             "the bytes from {at} to {behind} are no commit, but commit {number} follows: \
              acknowledged commits are lost"
         )));
     }
-    if rest.iter().any(|&byte| byte != 0) {
+    let torn = frame::begun(rest, replayed.number + 1);
+    if torn {
         tracing::warn!(
             path = %path.display(),
             offset_bytes = at,
             "the log ends in a broken commit that was not acknowledged; it is dropped"
         );
     }
-    Ok(())
+    Ok(at > 0 || torn)
 }
 
 /// The file that the tree points to exists from before the checkpoint that says so, and

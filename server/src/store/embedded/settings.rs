@@ -22,21 +22,23 @@ pub struct EmbeddedSettings {
     pub batch_bytes: usize,
     /// Bytes of keys and values (and their bookkeeping) that gather in memory before they
     /// are written to the tree, 4 KiB to 4 GiB. Up to twice this is held while a
-    /// checkpoint runs, five times before commits are made to wait for it. Messages that
-    /// are acknowledged before the checkpoint never reach the tree at all, so more memory
-    /// means less writing; 32 MiB is 50,000 messages.
+    /// checkpoint keeps its pace, four times before commits are made to wait for it.
+    /// Messages that are acknowledged before the checkpoint never reach the tree, and
+    /// messages of one conversation share its pages, so more memory means less writing;
+    /// 64 MiB is 100,000 messages.
     pub layer_bytes: usize,
     /// Bytes of log after which a checkpoint starts even when memory is not full, 4 KiB to
-    /// 16 GiB. It bounds the disk that the log takes and the time to open after a crash:
-    /// 64 MiB is read back in a fraction of a second.
+    /// 16 GiB. It bounds the disk that the log takes (four times this at worst) and the time
+    /// to open after a crash: 128 MiB is read back in less than a second.
     pub log_bytes: u64,
-    /// Size of one log file, 4 KiB to 1 GiB. Files are filled with zeros ahead of their
+    /// Size of one log file, 4 KiB to 1 GiB. Files get their full size ahead of their
     /// use, so that a sync never waits for the file system to allocate; two stand ready.
     pub segment_bytes: u64,
     /// Bytes of tree pages cached in memory, 64 KiB or more. The kernel caches the rest.
     pub cache_bytes: usize,
     /// Keys that one step of a checkpoint changes in the tree, 1 to 1,000,000. Each step
-    /// is synced on its own: small steps keep the disk's queue short for the log's syncs.
+    /// is synced on its own, with about a megabyte of its own bookkeeping. Small steps keep
+    /// the disk's queue short for the log's syncs, large ones write less in total.
     pub step_keys: usize,
     /// Reads that may run at the same time, 1 to 1,024. They may wait for the disk, so they
     /// run on the runtime's blocking threads and not on its own.
@@ -49,11 +51,11 @@ impl Default for EmbeddedSettings {
             queue_transactions: 4_096,
             batch_transactions: 1_024,
             batch_bytes: 1 << 20,
-            layer_bytes: 32 << 20,
-            log_bytes: 64 << 20,
+            layer_bytes: 64 << 20,
+            log_bytes: 128 << 20,
             segment_bytes: 16 << 20,
             cache_bytes: 128 << 20,
-            step_keys: 1_000,
+            step_keys: 500,
             read_threads: 4,
         }
     }
