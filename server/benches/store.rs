@@ -1,8 +1,10 @@
 //! Paced appends into an embedded store that holds millions of messages already.
 //!
 //! ```text
-//! cargo bench -p tern-server --bench store -- [--rate 5000] [--seconds 60] [--prefill 2000000]
-//!     [--conversations 10000] [--delete-age-seconds 40] [--dir DIR] [--keep] [--json]
+//! cargo bench -p tern-server --bench store -- [--rate 5000] [--seconds 60] [--warm-up-seconds 20]
+//!     [--prefill 2000000] [--conversations 10000] [--seed 1]
+//!     [--step-keys N] [--layer-bytes N] [--log-bytes N] [--debug]
+//!     [--delete-age-seconds 40] [--dir DIR] [--keep] [--json]
 //! ```
 //!
 //! Appends start at fixed moments whatever the store does (an open loop), and each latency
@@ -11,7 +13,8 @@
 //! one transaction, with the slot required to be free, in a random conversation. Meanwhile
 //! ranges of the oldest messages of a conversation are deleted as fast as messages are
 //! appended: first those of the prefill, or, with `--delete-age-seconds`, only those that
-//! were appended this long ago.
+//! were appended this long ago. The seconds of the warm-up run the same load and aren't
+//! counted: they begin in the backlog that the prefill leaves.
 
 use std::{
     collections::VecDeque,
@@ -38,6 +41,7 @@ const DELETE_MESSAGES: u64 = 50;
 struct Options {
     rate: u64,
     seconds: u64,
+    warm_up_seconds: u64,
     prefill: u64,
     conversations: u64,
     delete_age_seconds: Option<u64>,
@@ -45,12 +49,14 @@ struct Options {
     keep: bool,
     json: bool,
     seed: u64,
+    settings: EmbeddedSettings,
 }
 
 fn options() -> Result<Options, Failure> {
     let mut options = Options {
         rate: 5_000,
         seconds: 60,
+        warm_up_seconds: 20,
         prefill: 2_000_000,
         conversations: 10_000,
         delete_age_seconds: None,
@@ -58,6 +64,7 @@ fn options() -> Result<Options, Failure> {
         keep: false,
         json: false,
         seed: 1,
+        settings: EmbeddedSettings::default(),
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -65,13 +72,21 @@ fn options() -> Result<Options, Failure> {
         match name.as_str() {
             "--rate" => options.rate = value()?.parse()?,
             "--seconds" => options.seconds = value()?.parse()?,
+            "--warm-up-seconds" => options.warm_up_seconds = value()?.parse()?,
             "--prefill" => options.prefill = value()?.parse()?,
             "--conversations" => options.conversations = value()?.parse()?,
             "--delete-age-seconds" => options.delete_age_seconds = Some(value()?.parse()?),
             "--dir" => options.dir = Some(value()?.into()),
             "--seed" => options.seed = value()?.parse()?,
             "--keep" => options.keep = true,
+            "--step-keys" => options.settings.step_keys = value()?.parse()?,
+            "--layer-bytes" => options.settings.layer_bytes = value()?.parse()?,
+            "--log-bytes" => options.settings.log_bytes = value()?.parse()?,
             "--json" => options.json = true,
+            "--debug" => {
+                let level = tracing_subscriber::filter::LevelFilter::DEBUG;
+                tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+            }
             // Cargo passes this to every benchmark.
             "--bench" => {}
             _ => return Err(format!("the argument {name} is not known").into()),
@@ -152,11 +167,13 @@ struct Report {
     /// The worst of each second, with the second.
     worst_us: Vec<u64>,
     deletes_us: Vec<u64>,
+    /// By the whole process, while the load ran.
+    written_bytes: u64,
 }
 
 async fn run(options: &Options, dir: &Path) -> Result<(), Failure> {
     let began = Instant::now();
-    let store = Arc::new(EmbeddedStore::open(dir, EmbeddedSettings::default())?);
+    let store = Arc::new(EmbeddedStore::open(dir, options.settings.clone())?);
     say(options, &format!("opened in {:?}", began.elapsed()));
     let count = usize::try_from(options.conversations)?;
     let mut state = Conversations {
@@ -177,7 +194,7 @@ async fn run(options: &Options, dir: &Path) -> Result<(), Failure> {
 
     drop(store);
     let began = Instant::now();
-    drop(EmbeddedStore::open(dir, EmbeddedSettings::default())?);
+    drop(EmbeddedStore::open(dir, options.settings.clone())?);
     let reopen = began.elapsed();
     print(options, report, before, after, (found, scan_took), reopen);
     Ok(())
@@ -224,8 +241,10 @@ async fn paced(
     let mut report = Report::default();
     let (sender, mut results) = mpsc::unbounded_channel();
     let (delete_sender, mut deletes) = mpsc::unbounded_channel();
-    let total = options.rate * options.seconds;
+    let total = options.rate * (options.warm_up_seconds + options.seconds);
+    let written_before = proc_number("io", "write_bytes:");
     let start = Instant::now();
+    let counted = start + Duration::from_secs(options.warm_up_seconds);
     let mut sent = 0;
     let mut deleted = 0;
     let mut aged: VecDeque<(u64, usize)> = VecDeque::new();
@@ -290,17 +309,18 @@ async fn paced(
             );
         }
         while let Ok(result) = results.try_recv() {
-            note(&mut report, start, result)?;
+            note(&mut report, counted, result)?;
         }
     }
     drop((sender, delete_sender));
     while let Some(result) = results.recv().await {
-        note(&mut report, start, result)?;
+        note(&mut report, counted, result)?;
     }
     while let Some((took, outcome)) = deletes.recv().await {
         outcome?;
         report.deletes_us.push(u64::try_from(took.as_micros())?);
     }
+    report.written_bytes = proc_number("io", "write_bytes:").saturating_sub(written_before);
     Ok(report)
 }
 
@@ -308,13 +328,14 @@ type Outcome = (Instant, Duration, Result<(), tern_server::store::CommitError>);
 
 fn note(
     report: &mut Report,
-    start: Instant,
+    counted: Instant,
     (intended, took, outcome): Outcome,
 ) -> Result<(), Failure> {
     outcome?;
+    let Some(since) = intended.checked_duration_since(counted) else { return Ok(()) };
     let took_us = u64::try_from(took.as_micros())?;
     report.latencies_us.push(took_us);
-    let second = usize::try_from((intended - start).as_secs())?;
+    let second = usize::try_from(since.as_secs())?;
     if report.worst_us.len() <= second {
         report.worst_us.resize(second + 1, 0);
     }
@@ -356,7 +377,8 @@ fn print(
     let [p50, p99, p999, worst] = [0.5, 0.99, 0.999, 1.0].map(|part| at(commits, part));
     let [delete_p50, delete_p999, delete_worst] =
         [0.5, 0.999, 1.0].map(|part| at(&report.deletes_us, part));
-    let peak = peak_memory_kib();
+    let peak = proc_number("status", "VmHWM:");
+    let written = report.written_bytes;
     if options.json {
         println!(
             "{{\"rate\":{},\"seconds\":{},\"prefill\":{},\"conversations\":{},\"appends\":{},\
@@ -364,7 +386,7 @@ fn print(
              \"deletes\":{},\"delete_p50_us\":{delete_p50},\"delete_p999_us\":{delete_p999},\
              \"delete_worst_us\":{delete_worst},\"disk_before_bytes\":{before},\
              \"disk_after_bytes\":{after},\"scan_pairs\":{found},\"scan_us\":{},\
-             \"reopen_us\":{},\"peak_memory_kib\":{peak},\"seed\":{}}}",
+             \"reopen_us\":{},\"peak_memory_kib\":{peak},\"written_bytes\":{written},\"seed\":{}}}",
             options.rate,
             options.seconds,
             options.prefill,
@@ -391,6 +413,11 @@ fn print(
     println!("  disk    {} MiB before, {} MiB after", before >> 20, after >> 20);
     println!("  scan    {found} pairs in {scan_took:?}");
     println!("  reopen  {reopen:?}");
+    println!(
+        "  written {} MiB in {} s of pace",
+        written >> 20,
+        options.warm_up_seconds + options.seconds
+    );
     println!("  memory  {} MiB at most", peak >> 10);
     println!(
         "  worst of each second, ms: {:?}",
@@ -398,9 +425,9 @@ fn print(
     );
 }
 
-/// The most memory that the process had, where the system tells; else 0.
-fn peak_memory_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+/// A number that the system tells of this process, where it does; else 0.
+fn proc_number(file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
