@@ -165,4 +165,13 @@ mod tests {
             assert_ne!(public_key(&damaged), Some(found));
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_input_panics(bytes: Vec<u8>) {
+            let _ = not_after_ms(&bytes);
+            let _ = public_key(&bytes);
+            let _ = time_ms(UTC_TIME, &bytes);
+        }
+    }
 }

@@ -153,10 +153,10 @@ section! {
         messages_per_device_per_second: u32 = 50, in 1..=1_000_000;
         /// Messages that it may send at once after a pause: an outbox filled in a tunnel.
         messages_per_device_burst: u32 = 500, in 1..=1_000_000;
-        /// Sign-ins by signature from one address in a second, in the long run. Phones behind one
+        /// Hellos of any kind from one address in a second, in the long run. Phones behind one
         /// carrier's address share it, so it is generous.
         sign_ins_per_address_per_second: u32 = 100, in 1..=1_000_000;
-        /// Sign-ins from one address at once after a pause.
+        /// Hellos from one address at once after a pause.
         sign_ins_per_address_burst: u32 = 1_000, in 1..=1_000_000;
         /// Registrations from one address in an hour, in the long run.
         registrations_per_address_per_hour: u32 = 600, in 1..=10_000_000;

@@ -263,3 +263,11 @@ fn welcome_and_greeting_say_what_is_set() {
     assert_eq!(config.client_limits().watches, 5);
     assert_eq!(config.announced_registration(), tern_protocol::frame::Registration::Invite);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_input_panics(text: String, key: String) {
+        let _ = load_set(&[&text, &format!("{key}.{key}={text}"), &format!("limits.watches={text}")]);
+        let _ = load_file(&text, &[("TERN_LIMITS__WATCHES", &text)]);
+    }
+}

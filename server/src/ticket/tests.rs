@@ -170,3 +170,19 @@ async fn nothing_secret_is_shown() {
     let tickets = open_at(&store, 1, START_MS).await;
     assert_eq!(format!("{tickets:?}"), "Tickets { keys: 1, .. }");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_input_panics_or_passes(bytes: Vec<u8>, framed: [u8; 32]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let store = MapStore::default();
+            let tickets = open_at(&store, 1, START_MS).await;
+            let head = [&[VERSION], 1_u64.to_le_bytes().as_slice()].concat();
+            let long = [&framed[..], &framed[..]].concat();
+            for ticket in [bytes, [head, long[..TICKET_LEN - HEAD_LEN].to_vec()].concat()] {
+                assert_eq!(tickets.open_ticket(&ticket, START_MS), Err(TicketError::Invalid));
+            }
+        });
+    }
+}

@@ -35,9 +35,9 @@ use crate::{clock::Clock, config::Config, der};
 /// The ALPN protocol id.
 pub const ALPN: &[u8] = b"tern/1";
 
-/// Certificates remembered for sign-ins that began under an earlier one: with one a day, more than
-/// any TLS session is resumed for.
-const REMEMBERED: usize = 64;
+/// Certificates remembered for sign-ins that began under an earlier one. They change a few times a
+/// year; a signature is tried with each, so there must not be many.
+const REMEMBERED: usize = 4;
 
 /// The certificate that is shown now, and those that were.
 #[derive(Debug)]

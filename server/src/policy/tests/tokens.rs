@@ -248,3 +248,17 @@ async fn a_reload_takes_the_new_key_or_keeps_the_old_one() {
     assert!(refused(&policy, &old.token(&claims())).await);
     assert!(!refused(&policy, &new.token(&claims())).await);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_input_panics_or_passes(header: Vec<u8>, claims: Vec<u8>, signature: Vec<u8>, raw: Vec<u8>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let policy = maker(JwtAlgorithm::EdDSA).policy();
+        let parts = [header, claims, signature].map(|part| base64url(&part)).join(".");
+        for token in [parts.into_bytes(), raw] {
+            let entitlement = Entitlement::Token(Secret::new(token));
+            let checked = runtime.block_on(check(&policy, entitlement));
+            assert_eq!(checked, Err(Code::CredentialInvalid));
+        }
+    }
+}
