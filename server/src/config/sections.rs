@@ -245,13 +245,13 @@ section! {
         batch_bytes: u64 = 1_048_576, in 4_096..=16_777_216;
         /// Bytes in memory before they move to the tree on disk. Messages that are fetched before
         /// that never reach it.
-        layer_bytes: u64 = 33_554_432, in 4_096..=4_294_967_296;
+        layer_bytes: u64 = 67_108_864, in 4_096..=4_294_967_296;
         /// Bytes of log before they move to the tree. It bounds the time to open after a crash.
-        log_bytes: u64 = 67_108_864, in 4_096..=17_179_869_184;
+        log_bytes: u64 = 134_217_728, in 4_096..=17_179_869_184;
         /// Bytes of the tree cached in memory.
         cache_bytes: u64 = 134_217_728, in 65_536..=1_099_511_627_776;
         /// Keys that one step of the move to the tree changes. Small steps leave the disk to messages.
-        step_keys: u64 = 1_000, in 1..=1_000_000;
+        step_keys: u64 = 500, in 1..=1_000_000;
         /// Reads that run at the same time.
         read_threads: u32 = 4, in 1..=1_024;
     }
