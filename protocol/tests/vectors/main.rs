@@ -2,6 +2,8 @@
 //! crate, and they are those that the code here writes (`vectors/regenerate` writes them anew).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 
+mod annotate;
+mod example;
 mod file;
 mod frames;
 mod layouts;
@@ -9,6 +11,7 @@ mod meaning;
 mod raw;
 mod refused;
 mod rest;
+mod tool;
 
 use std::collections::BTreeSet;
 
@@ -71,9 +74,11 @@ fn the_files_are_current() {
         ("signatures.json", rest::signatures()),
         ("ids.json", rest::ids()),
         ("tickets.json", rest::tickets()),
+        ("example.json", example::file()),
     ] {
         file::check(name, &file::pretty(&content));
     }
+    file::check("example.md", &example::page());
 }
 
 #[test]
@@ -89,9 +94,11 @@ fn names_are_unique() {
 
 #[test]
 fn frames_have_their_meaning_and_their_bytes() {
-    let file = file::read("frames.json");
-    for vector in list(&file, "vectors") {
-        let (name, bytes) = (text(vector, "name"), Bytes::from(bytes(vector, "bytes")));
+    let mut vectors = list(&file::read("frames.json"), "vectors").to_vec();
+    vectors.extend(list(&file::read("example.json"), "vectors").to_vec());
+    for vector in &vectors {
+        let bytes = Bytes::from(bytes(vector, "bytes"));
+        let name = vector["name"].as_str().unwrap_or("example");
         let frame = codec::decode(bytes.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(meaning::of(&frame), vector["meaning"], "{name}");
         assert_eq!(hex(&codec::encode(&frame)), hex(&bytes), "{name}");

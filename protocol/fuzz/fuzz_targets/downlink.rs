@@ -1,0 +1,4 @@
+//! See `tern_protocol::fuzzing::downlink`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tern_protocol::fuzzing::downlink(bytes));
