@@ -483,9 +483,9 @@ impl Downlink {
         match self.down.pop_front() {
             None => {}
             Some(Frame::Deliver(deliver)) => {
-                if receiver.deliver(&deliver).unwrap() == downlink::Delivery::New {
-                    self.fresh.push(deliver.seq);
-                }
+                let delivery = receiver.deliver(&deliver).unwrap();
+                let new = delivery == downlink::Delivery::New;
+                self.fresh.extend(new.then_some(deliver.seq));
             }
             Some(Frame::Skip(skip)) => receiver.skip(&skip).unwrap(),
             Some(Frame::Receipt(receipt)) => receiver.receipt(&receipt).unwrap(),
