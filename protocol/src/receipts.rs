@@ -85,11 +85,16 @@ impl MemberReceipt {
             }
             apart
         });
-        let place = self.expired.partition_point(|old| old.first < merged.first);
-        self.expired.insert(place, merged);
-        if self.expired.len() > limits::SPANS {
+        let mut place = self.expired.partition_point(|old| old.first < merged.first);
+        if self.expired.len() == limits::SPANS {
+            if place == 0 {
+                // Older than all that is remembered: forgotten at once.
+                return false;
+            }
             self.expired.remove(0);
+            place -= 1;
         }
+        self.expired.insert(place, merged);
         true
     }
 
@@ -156,6 +161,10 @@ mod tests {
         }
         assert_eq!(member.expired().len(), limits::SPANS);
         assert_eq!(member.expired().last(), Some(&span(1991, 1992)));
+        // What was forgotten is no news, however often it comes.
+        assert!(!member.expire(span(1, 2)));
+        assert_eq!(member.expired().len(), limits::SPANS);
+        assert!(member.expire(span(1981, 1999)));
     }
 
     #[test]
