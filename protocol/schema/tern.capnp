@@ -154,7 +154,7 @@ struct GoAway {
   # The server is about to close the connection; the client opens the new one first, then leaves.
   code @0 :UInt16;
   withinMs @1 :UInt64;  # the server closes the connection after this time
-  target @2 :Text;      # where to go, HOST:PORT; empty: the same address again
+  target @2 :Text;      # where to go, HOST:PORT, at most 256 bytes; empty: the same address again
   text @3 :Text;
 }
 
