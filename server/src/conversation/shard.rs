@@ -1,0 +1,413 @@
+//! A shard: the single writer of its conversations.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
+
+use lru::LruCache;
+use tern_protocol::{
+    code::Code,
+    frame::{Accepted, Refused},
+    id::{AccountId, ConversationId, DeviceId},
+};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    Audience, Command,
+    state::{Conversation, News, Rules, Snapshot},
+};
+use crate::{
+    clock::Clock,
+    directory::{AccountInfo, Directory},
+    keys,
+    metrics::Metrics,
+    store::{CommitError, Store, Transaction},
+};
+
+/// How many times commands are applied anew when their commit failed, before they are given up.
+const ATTEMPTS: u32 = 5;
+/// Pause before they are, times the number of attempts, in milliseconds.
+const RETRY_MS: u64 = 50;
+/// What a client is told to wait when its send was given up, in milliseconds.
+const GIVEN_UP_RETRY_MS: u64 = 1_000;
+/// Keys read to load one conversation: its record, cursors of all devices and receipts of two
+/// accounts, and as many of devices that were removed and not tidied up.
+const LOAD_KEYS: usize = 128;
+/// Entries that are deleted without waiting for the conversation to be idle.
+const DELETE_AT_ONCE: u64 = 64;
+
+/// Settings of the shards.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Number of shards.
+    pub shards: usize,
+    /// Commands that wait for a shard; more wait in their streams.
+    pub queue_commands: usize,
+    /// Commands in one commit.
+    pub batch_commands: usize,
+    /// Bytes of envelopes in one commit, but for the last.
+    pub batch_bytes: usize,
+    /// Conversations that a shard keeps in memory.
+    pub cached_conversations: usize,
+    /// How long a conversation must be idle before it is tidied up, in milliseconds.
+    pub settle_ms: u64,
+    /// See [`Rules`].
+    pub rules: Rules,
+}
+
+/// One shard.
+pub(super) struct Shard {
+    store: Arc<dyn Store>,
+    directory: Directory,
+    audience: Arc<dyn Audience>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    settings: Settings,
+    hot: LruCache<ConversationId, Conversation>,
+    /// Conversations to be tidied up, by the time of their last change.
+    touched: BTreeMap<ConversationId, Instant>,
+}
+
+impl Shard {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        directory: Directory,
+        audience: Arc<dyn Audience>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        let capacity =
+            NonZeroUsize::new(settings.cached_conversations).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            store,
+            directory,
+            audience,
+            metrics,
+            clock,
+            settings,
+            hot: LruCache::new(capacity),
+            touched: BTreeMap::new(),
+        }
+    }
+
+    /// Works until the face is gone and the queue is empty, then tidies up.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let settle = Duration::from_millis(self.settings.settle_ms.max(1));
+        let mut batch = Vec::new();
+        let mut next_settle = Instant::now() + settle;
+        loop {
+            let received = tokio::select! {
+                biased;
+                received = queue.recv_many(&mut batch, self.settings.batch_commands.max(1)) => received,
+                () = tokio::time::sleep_until(next_settle), if !self.touched.is_empty() => {
+                    self.settle(Instant::now().checked_sub(settle)).await;
+                    next_settle = Instant::now() + settle;
+                    continue;
+                }
+            };
+            if received == 0 {
+                break;
+            }
+            self.work_off(std::mem::take(&mut batch)).await;
+            if Instant::now() >= next_settle {
+                self.settle(Instant::now().checked_sub(settle)).await;
+                next_settle = Instant::now() + settle;
+            }
+        }
+        self.settle(Some(Instant::now())).await;
+    }
+
+    /// Applies a batch and commits it, again if need be.
+    async fn work_off(&mut self, batch: Vec<Command>) {
+        let mut batch = batch;
+        for attempt in 1.. {
+            match self.try_batch(&batch).await {
+                Ok((results, news)) => {
+                    for (command, result) in batch.into_iter().zip(results) {
+                        answer(command, result);
+                    }
+                    for (device, conversation, news) in news {
+                        self.audience.tell(device, conversation, news);
+                    }
+                    return;
+                }
+                Err(error) if attempt < ATTEMPTS => {
+                    tracing::warn!(%error, attempt, "a batch didn't commit and is applied anew");
+                    tokio::time::sleep(Duration::from_millis(RETRY_MS * u64::from(attempt))).await;
+                    batch.retain(|command| !command.is_abandoned());
+                }
+                Err(error) => {
+                    tracing::error!(%error, commands = batch.len(), "a batch was given up");
+                    // Dropping the replies tells every caller; senders are refused for now, and
+                    // since sends are idempotent that is right whatever became of the commit.
+                    for command in batch {
+                        command.give_up();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn try_batch(
+        &mut self,
+        batch: &[Command],
+    ) -> Result<(Vec<CommandResult>, Vec<(DeviceId, ConversationId, News)>), BatchError> {
+        let wanted: BTreeSet<ConversationId> = batch.iter().map(Command::conversation).collect();
+        // A batch may be larger than the cache: its conversations must all stay until it commits.
+        let mut at_work: BTreeMap<ConversationId, Option<Conversation>> = BTreeMap::new();
+        for id in wanted {
+            let conversation = match self.hot.pop(&id) {
+                Some(conversation) => {
+                    self.metrics.conversation_hits.inc();
+                    Some(conversation)
+                }
+                None => self.load(id).await?,
+            };
+            at_work.insert(id, conversation);
+        }
+        let now_ms = self.clock.now_ms();
+        let mut results = Vec::with_capacity(batch.len());
+        let mut news = Vec::new();
+        let mut to_commit = BTreeSet::new();
+        let mut told = Vec::new();
+        for command in batch {
+            let id = command.conversation();
+            let slot = at_work.entry(id).or_default();
+            let (result, must_commit) =
+                apply(command, id, slot, now_ms, &self.settings.rules, &mut told);
+            news.extend(told.drain(..).map(|(device, news)| (device, id, news)));
+            results.push(result);
+            if must_commit {
+                to_commit.insert(id);
+            }
+        }
+        let appends =
+            batch.iter().filter(|command| matches!(command, Command::Append { .. })).count();
+        let mut transaction = Transaction::default();
+        for id in &to_commit {
+            if let Some(Some(conversation)) = at_work.get_mut(id) {
+                if conversation.deletable(&self.settings.rules) >= DELETE_AT_ONCE {
+                    conversation.settle(&self.settings.rules);
+                }
+                conversation.take_mutations(&mut transaction);
+            }
+        }
+        // On an error everything at work is dropped here, and with it the state that isn't stored.
+        self.commit(transaction, appends).await?;
+        let now = Instant::now();
+        for (id, conversation) in at_work {
+            if let Some(conversation) = conversation.filter(Conversation::exists) {
+                self.touched.insert(id, now);
+                self.keep(id, conversation).await;
+            }
+        }
+        Ok((results, news))
+    }
+
+    async fn load(&self, id: ConversationId) -> Result<Option<Conversation>, BatchError> {
+        self.metrics.conversation_misses.inc();
+        self.metrics.store_scans.inc();
+        let pairs = self
+            .store
+            .scan(keys::conversation(id, LOAD_KEYS))
+            .await
+            .map_err(|error| BatchError(error.to_string()))?;
+        Conversation::load(id, &pairs).map_err(|error| BatchError(error.to_string()))
+    }
+
+    async fn commit(&self, transaction: Transaction, appends: usize) -> Result<(), BatchError> {
+        if transaction.mutations.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let result = self.store.commit(transaction).await;
+        self.metrics.commit.observe(started.elapsed().as_secs_f64());
+        if appends > 0 {
+            self.metrics.commit_appends.observe(appends as f64);
+        }
+        match &result {
+            Ok(()) => {}
+            Err(CommitError::Conflict { .. }) => drop(self.metrics.commits_conflicting.inc()),
+            Err(_) => drop(self.metrics.commits_failed.inc()),
+        }
+        // A conflict means that our state is stale; an unknown outcome, that it may be. Both are
+        // answered by loading again: what was committed is then seen, and not applied twice.
+        result.map_err(|error: CommitError| BatchError(error.to_string()))
+    }
+
+    /// Puts a conversation among the hot ones. The one that has to go is stored first if it has
+    /// acks that weren't worth a commit of their own.
+    async fn keep(&mut self, id: ConversationId, conversation: Conversation) {
+        if let Some((evicted, mut state)) = self.hot.push(id, conversation)
+            && evicted != id
+        {
+            self.touched.remove(&evicted);
+            state.settle(&self.settings.rules);
+            let mut transaction = Transaction::default();
+            if state.take_mutations(&mut transaction)
+                && let Err(error) = self.commit(transaction, 0).await
+            {
+                // What is lost are receipt acks and tidying up: both come again by themselves.
+                tracing::warn!(%error, "an evicted conversation wasn't tidied up");
+            }
+        }
+    }
+
+    /// Tidies up the conversations that haven't changed since `before`.
+    async fn settle(&mut self, before: Option<Instant>) {
+        let Some(before) = before else { return };
+        let due: Vec<ConversationId> = self
+            .touched
+            .iter()
+            .filter(|&(_, &last)| last <= before)
+            .map(|(&id, _)| id)
+            .take(self.settings.batch_commands.max(1))
+            .collect();
+        let mut transaction = Transaction::default();
+        for id in &due {
+            self.touched.remove(id);
+            let Some(members) = self.hot.peek(id).map(Conversation::members) else { continue };
+            let accounts = match self.directory.accounts(members).await {
+                Ok(accounts) => accounts,
+                Err(error) => {
+                    tracing::warn!(%error, "devices of a conversation can't be read");
+                    continue;
+                }
+            };
+            if let Some(conversation) = self.hot.peek_mut(id) {
+                conversation.follow(&accounts);
+                conversation.settle(&self.settings.rules);
+                conversation.take_mutations(&mut transaction);
+            }
+        }
+        if let Err(error) = self.commit(transaction, 0).await {
+            tracing::warn!(%error, "conversations weren't tidied up");
+            for id in &due {
+                self.hot.pop(id);
+            }
+        }
+    }
+}
+
+/// Why a batch must be applied anew.
+#[derive(Debug)]
+struct BatchError(String);
+
+impl std::fmt::Display for BatchError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The result of a command, kept apart from the command so that it can be applied again.
+enum CommandResult {
+    Append(Result<Accepted, Refused>),
+    Read(Result<u64, Code>),
+    Done,
+    Snapshot(Option<Snapshot>),
+    Members(Option<[AccountId; 2]>),
+}
+
+/// Applies one command. Says whether its effect must be durable before it is told.
+fn apply(
+    command: &Command,
+    id: ConversationId,
+    slot: &mut Option<Conversation>,
+    now_ms: u64,
+    rules: &Rules,
+    news: &mut Vec<(DeviceId, News)>,
+) -> (CommandResult, bool) {
+    match command {
+        Command::Append { device, accounts, send, .. } => {
+            let [a, b]: [&Arc<AccountInfo>; 2] = accounts.each_ref();
+            let conversation =
+                slot.get_or_insert_with(|| Conversation::new(id, a.account, b.account));
+            let result = conversation.append(*device, send, accounts, now_ms, rules, news);
+            (CommandResult::Append(result), result.is_ok())
+        }
+        Command::Read { account, up_to, .. } => {
+            let result = match slot {
+                Some(conversation) => conversation.read(*account, *up_to, news),
+                None if *up_to == 0 => Ok(0),
+                None => Err(Code::MarkBeyondHead),
+            };
+            (CommandResult::Read(result), result.is_ok())
+        }
+        Command::Ack { device, ack, .. } => {
+            let before = news.len();
+            if let Some(conversation) = slot {
+                conversation.ack(*device, *ack, news);
+            }
+            // An ack that nobody is told of may be lost: the device is sent the same again, and
+            // knows it. So it waits for the next commit of its conversation.
+            (CommandResult::Done, news.len() > before)
+        }
+        Command::Snapshot { device, .. } => {
+            let snapshot = slot.as_ref().and_then(|conversation| conversation.snapshot(*device));
+            (CommandResult::Snapshot(snapshot), false)
+        }
+        Command::Members { .. } => {
+            (CommandResult::Members(slot.as_ref().map(Conversation::members)), false)
+        }
+        Command::Expire { up_to, bucket, .. } => {
+            if let Some(conversation) = slot {
+                conversation.expire(*up_to, *bucket, news);
+            }
+            (CommandResult::Done, true)
+        }
+    }
+}
+
+/// Tells the caller. One that has gone meanwhile needs no answer.
+fn answer(command: Command, result: CommandResult) {
+    match (command, result) {
+        (Command::Append { reply, .. }, CommandResult::Append(result)) => {
+            let _ = reply.send(result);
+        }
+        (Command::Read { reply, .. }, CommandResult::Read(result)) => {
+            let _ = reply.send(result);
+        }
+        (Command::Snapshot { reply, .. }, CommandResult::Snapshot(snapshot)) => {
+            let _ = reply.send(snapshot);
+        }
+        (Command::Members { reply, .. }, CommandResult::Members(members)) => {
+            let _ = reply.send(members);
+        }
+        (Command::Ack { reply, .. } | Command::Expire { reply, .. }, CommandResult::Done) => {
+            let _ = reply.send(());
+        }
+        // `apply` gives each command a result of its own kind; dropping the reply would tell the
+        // caller that its command wasn't carried out.
+        _ => {}
+    }
+}
+
+impl Command {
+    /// Whether nobody waits for the answer any more, so that it needn't be tried again.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Append { reply, .. } => reply.is_closed(),
+            Self::Read { reply, .. } => reply.is_closed(),
+            Self::Ack { reply, .. } | Self::Expire { reply, .. } => reply.is_closed(),
+            Self::Snapshot { reply, .. } => reply.is_closed(),
+            Self::Members { reply, .. } => reply.is_closed(),
+        }
+    }
+
+    fn give_up(self) {
+        if let Self::Append { send, reply, .. } = self {
+            let refused = Refused {
+                counter: send.counter,
+                code: Code::Overloaded,
+                retry_after_ms: GIVEN_UP_RETRY_MS,
+                last: 0,
+            };
+            let _ = reply.send(Err(refused));
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The beginning of a connection: greeting, hello, welcome.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use quinn::{Connection, ConnectionError, ZeroRttAccepted};
+use tern_protocol::{
+    REVISION,
+    code::Code,
+    frame::{Credential, Event, Frame, Greeting, Hello, Register, Rejected, SignIn},
+    grease,
+    id::{AccountId, DeviceId},
+    limits, session as protocol, signature,
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Gate, Shared,
+    session::{self, Session},
+    streams::{FrameWriter, Frames, Stop, var_int},
+};
+use crate::{
+    directory::{AccountInfo, DirectoryError},
+    metrics::Limited,
+};
+
+/// When a client may try again after the server failed, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+/// The name of this software, as it greets.
+fn software() -> String {
+    concat!("tern-server/", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+/// Serves a connection from its first packet to its end.
+pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>, gate: Arc<Gate>) {
+    let address = incoming.remote_address().ip();
+    let deadline = Instant::now() + Duration::from_millis(limits::HELLO_TIMEOUT_MS);
+    let metrics = shared.metrics.clone();
+    metrics.connections.inc();
+    metrics.handshakes_in_progress.inc();
+    let mut handshake = Handshake { shared: &shared, over: false };
+    // An incoming connection always yields one that can write before the handshake is complete.
+    let accepted = incoming.accept().ok().and_then(|connecting| connecting.into_0rtt().ok());
+    match accepted {
+        Some((connection, complete)) => {
+            let end =
+                begin(&connection, complete, deadline, address, &shared, &gate, &mut handshake)
+                    .await;
+            finish(&connection, end, &shared);
+        }
+        None => drop(metrics.handshakes_failed.inc()),
+    }
+    drop(handshake);
+    metrics.connections.dec();
+}
+
+/// Counts a handshake as in progress until its client has said an acceptable hello, or is gone.
+pub(super) struct Handshake<'a> {
+    shared: &'a Shared,
+    over: bool,
+}
+
+impl Handshake<'_> {
+    fn over(&mut self) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.shared.metrics.handshakes_in_progress.dec();
+        }
+    }
+}
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        self.over();
+    }
+}
+
+fn finish(connection: &Connection, end: Result<(), Code>, shared: &Shared) {
+    if let Some(ConnectionError::ApplicationClosed(close)) = connection.close_reason() {
+        let code = u16::try_from(close.error_code.into_inner()).unwrap_or(u16::MAX);
+        shared.metrics.closed_by_clients.count(Code::from(code));
+        return;
+    }
+    let code = end.err().unwrap_or(Code::NoError);
+    if connection.close_reason().is_none() {
+        shared.metrics.closed.count(code);
+        connection.close(var_int(code), code.name().as_bytes());
+    }
+}
+
+async fn begin(
+    connection: &Connection,
+    complete: ZeroRttAccepted,
+    deadline: Instant,
+    address: IpAddr,
+    shared: &Arc<Shared>,
+    gate: &Arc<Gate>,
+    handshake: &mut Handshake<'_>,
+) -> Result<(), Code> {
+    let nonce = shared.random.bytes();
+    let greeted = greet(connection, nonce, shared);
+    let signed_in = async {
+        greeted.await?;
+        let Ok((send, receive)) = connection.accept_bi().await else { return Err(Code::NoError) };
+        let mut hello = Door {
+            shared,
+            gate,
+            address,
+            nonce,
+            protocol: protocol::Server::new(shared.config.limits.requests),
+            frames: Frames::new(receive),
+            writer: FrameWriter::new(send),
+        };
+        let guest = hello.sign_in().await?;
+        Ok((hello, guest))
+    };
+    let (hello, guest) = match timeout_at(deadline, signed_in).await {
+        Ok(Ok(signed_in)) => signed_in,
+        Ok(Err(code)) => return Err(code),
+        Err(_) => return Err(Code::HelloTimeout),
+    };
+    handshake.over();
+    let Door { protocol, frames, writer, .. } = hello;
+    let session = Session::new(shared.clone(), connection.clone(), &guest, gate);
+    // A hello out of 0-RTT data may be a replay until the handshake is complete; until then the
+    // device isn't connected for anybody else.
+    let provisional = frames.is_early().then_some(complete);
+    session::run(
+        Arc::new(session),
+        session::Stream { protocol, frames, writer },
+        guest,
+        provisional,
+    )
+    .await
+}
+
+async fn greet(connection: &Connection, nonce: [u8; 32], shared: &Shared) -> Result<(), Code> {
+    let Ok(stream) = connection.open_uni().await else { return Err(Code::NoError) };
+    let mut writer = FrameWriter::new(stream);
+    let [which] = shared.random.bytes();
+    writer.queue(&Frame::Greeting(Greeting {
+        nonce,
+        revision: REVISION,
+        time_ms: shared.clock.now_ms(),
+        software: software(),
+        extensions: vec![grease::id(which)],
+        registration: shared.config.announced_registration(),
+    }));
+    writer.flush().await.map_err(|_| Code::NoError)?;
+    writer.finish();
+    Ok(())
+}
+
+/// Who was let in.
+pub(super) struct Guest {
+    pub(super) account: Arc<AccountInfo>,
+    pub(super) device: DeviceId,
+    pub(super) revision: u16,
+    pub(super) active: bool,
+}
+
+/// The session stream before the welcome.
+struct Door<'a> {
+    shared: &'a Arc<Shared>,
+    gate: &'a Gate,
+    address: IpAddr,
+    nonce: [u8; 32],
+    protocol: protocol::Server,
+    frames: Frames,
+    writer: FrameWriter,
+}
+
+impl Door<'_> {
+    /// Takes hellos until one is acceptable.
+    async fn sign_in(&mut self) -> Result<Guest, Code> {
+        loop {
+            let frame = match self.frames.next().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) | Err(Stop::Reset | Stop::Lost) => return Err(Code::NoError),
+                Err(Stop::Decode(error)) => {
+                    self.shared.metrics.frames_refused.count(error.code());
+                    tracing::debug!(%error, address = %self.address, "a frame was refused");
+                    return Err(error.code());
+                }
+            };
+            let hello = match self.protocol.receive(frame)? {
+                protocol::ServerInput::Hello(hello) => hello,
+                _ => continue,
+            };
+            match self.judge(&hello).await {
+                Ok(guest) => {
+                    self.protocol.welcomed();
+                    self.frames.set_limit(self.protocol.frame_bytes());
+                    return Ok(guest);
+                }
+                Err((code, retry_after_ms)) => {
+                    self.shared.metrics.hellos_rejected.count(code);
+                    let text = code.meaning().to_owned();
+                    self.writer.queue(&Frame::Rejected(Rejected { code, text, retry_after_ms }));
+                    self.writer.flush().await.map_err(|_| Code::NoError)?;
+                    self.protocol.rejected()?;
+                }
+            }
+        }
+    }
+
+    /// Judges a hello. The error is a code and when to try again.
+    async fn judge(&self, hello: &Hello) -> Result<Guest, (Code, u64)> {
+        let metrics = &self.shared.metrics;
+        protocol::Server::check_revision(hello).map_err(|code| (code, 0))?;
+        if let Err(retry_after_ms) = self.gate.sign_ins.check(self.address) {
+            metrics.count_limited(Limited::SignIns);
+            return Err((Code::RateLimited, retry_after_ms));
+        }
+        let (account, device) = match &hello.credential {
+            Credential::Ticket(ticket) => {
+                let now_ms = self.shared.clock.now_ms();
+                let claims = self.shared.tickets.open_ticket(ticket.expose(), now_ms);
+                let claims = claims.map_err(|error| (error.code(), 0))?;
+                let account = self.existing(claims.account, claims.device).await?;
+                metrics.sign_ins_by_ticket.inc();
+                (account, claims.device)
+            }
+            Credential::SignIn(sign_in) => {
+                let account = self.by_signature(sign_in).await?;
+                metrics.sign_ins_by_signature.inc();
+                (account, sign_in.device)
+            }
+            Credential::Register(register) => {
+                let registered = self.register(register).await?;
+                metrics.registrations.inc();
+                registered
+            }
+        };
+        Ok(Guest { account, device, revision: hello.revision, active: hello.active })
+    }
+
+    async fn existing(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Result<Arc<AccountInfo>, (Code, u64)> {
+        let found = self.shared.directory.device(account, device).await;
+        found.map_err(|error| self.failed(&error))?.ok_or((Code::UnknownDevice, 0))
+    }
+
+    async fn by_signature(&self, sign_in: &SignIn) -> Result<Arc<AccountInfo>, (Code, u64)> {
+        let account = self.existing(sign_in.account, sign_in.device).await?;
+        let device = account.device(sign_in.device).ok_or((Code::UnknownDevice, 0))?;
+        // Which certificate the client saw isn't said; it is one of the few that were served.
+        let is_signed = self.shared.certificates.hashes().iter().rev().any(|certificate| {
+            let message = signature::sign_in_message(
+                &self.nonce,
+                certificate,
+                sign_in.account,
+                sign_in.device,
+            );
+            signature::verify(&device.key, &message, &sign_in.signature)
+        });
+        if is_signed { Ok(account) } else { Err((Code::BadSignature, 0)) }
+    }
+
+    async fn register(
+        &self,
+        register: &Register,
+    ) -> Result<(Arc<AccountInfo>, DeviceId), (Code, u64)> {
+        if let Err(retry_after_ms) = self.gate.registrations.check(self.address) {
+            self.shared.metrics.count_limited(Limited::Registrations);
+            return Err((Code::RateLimited, retry_after_ms));
+        }
+        let is_signed = self.shared.certificates.hashes().iter().rev().any(|certificate| {
+            let message = signature::register_message(
+                &self.nonce,
+                certificate,
+                &register.device_key,
+                &register.name,
+            );
+            signature::verify(&register.device_key, &message, &register.signature)
+        });
+        if !is_signed {
+            return Err((Code::BadSignature, 0));
+        }
+        let now_ms = self.shared.clock.now_ms();
+        let directory = &self.shared.directory;
+        let registered = directory.register(register, &self.shared.policy, now_ms).await;
+        let (account, device) = registered.map_err(|error| self.failed(&error))?;
+        for other in account.devices.iter().filter(|other| other.device != device) {
+            self.shared.hub.event(other.device, Event::DevicesChanged);
+        }
+        Ok((account, device))
+    }
+
+    fn failed(&self, error: &DirectoryError) -> (Code, u64) {
+        match error {
+            DirectoryError::Refused(code) => (*code, 0),
+            error => {
+                tracing::error!(%error, "a hello can't be judged");
+                (Code::Internal, RETRY_MS)
+            }
+        }
+    }
+}

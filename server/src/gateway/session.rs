@@ -1,0 +1,430 @@
+//! A signed-in device: its session stream, and the tasks of its uplinks and downlinks.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Display,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use quinn::{Connection, ConnectionError, ZeroRttAccepted};
+use tern_protocol::{
+    code::Code,
+    codec::DecodeError,
+    frame::{Event, Frame, GoAway, Limits, Welcome},
+    grease,
+    id::{AccountId, ConversationId, DeviceId},
+    limits, session as protocol,
+};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Gate, Shared,
+    connection::Guest,
+    downlink,
+    limits::DeviceLimit,
+    mailbox, requests,
+    streams::{FrameWriter, Frames, Stop, var_int},
+    uplink,
+};
+use crate::{
+    hub::{Inbox, InboxSettings},
+    metrics::Limited,
+};
+
+/// Passing events that an inbox holds.
+const INBOX_EVENTS: usize = 64;
+/// What a connection is closed with when its client is gone; nobody sees it.
+const GONE: Code = Code::NoError;
+
+/// What the tasks of a signed-in device share.
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: Connection,
+    pub(super) account: AccountId,
+    pub(super) device: DeviceId,
+    pub(super) limits: Limits,
+    pub(super) inbox: Arc<Inbox>,
+    gate: Arc<Gate>,
+    epoch: u64,
+    pace: DeviceLimit,
+    uplinks: Mutex<BTreeSet<ConversationId>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        connection: Connection,
+        guest: &Guest,
+        gate: &Arc<Gate>,
+    ) -> Self {
+        let limits = &shared.config.limits;
+        let inbox = Inbox::new(InboxSettings {
+            live_messages: limits.queued_deliveries_per_session as usize,
+            events: INBOX_EVENTS,
+        });
+        inbox.set_active(guest.active);
+        Self {
+            connection,
+            account: guest.account.account,
+            device: guest.device,
+            limits: shared.config.client_limits(),
+            inbox: Arc::new(inbox),
+            gate: gate.clone(),
+            epoch: gate.next_epoch(shared.clock.now_ms()),
+            pace: DeviceLimit::new(
+                limits.messages_per_device_per_second,
+                limits.messages_per_device_burst,
+            ),
+            uplinks: Mutex::default(),
+            shared,
+        }
+    }
+
+    /// Slows a device down that sends faster than it may.
+    pub(super) async fn pace(&self) {
+        if self.pace.pace().await {
+            self.shared.metrics.count_limited(Limited::Messages);
+        }
+    }
+
+    /// Whether something that isn't worth waiting may be passed on.
+    pub(super) fn may_pass(&self) -> bool {
+        self.pace.allows()
+    }
+
+    /// Notes an uplink; false if the conversation has one already.
+    pub(super) fn claim_uplink(&self, conversation: ConversationId) -> bool {
+        self.uplinks().insert(conversation)
+    }
+
+    /// Notes that an uplink has ended.
+    pub(super) fn release_uplink(&self, conversation: ConversationId) {
+        self.uplinks().remove(&conversation);
+    }
+
+    fn uplinks(&self) -> MutexGuard<'_, BTreeSet<ConversationId>> {
+        // A set is whole between two calls.
+        self.uplinks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts and logs a frame that can't be taken; its code closes the connection.
+    pub(super) fn refused_frame(&self, error: &DecodeError) -> Code {
+        self.shared.metrics.frames_refused.count(error.code());
+        tracing::debug!(%error, device = %self.device, "a frame was refused");
+        error.code()
+    }
+
+    /// Logs a failure of the server itself.
+    pub(super) fn internal(&self, error: &dyn Display) -> Code {
+        tracing::error!(%error, device = %self.device, "a connection is closed for a failure here");
+        Code::Internal
+    }
+
+    /// Ends a stream in both directions for a reason.
+    pub(super) fn reset(&self, frames: &mut Frames, writer: &mut FrameWriter, code: Code) {
+        self.shared.metrics.streams_reset.count(code);
+        frames.stop(code);
+        writer.reset(code);
+    }
+}
+
+/// A device's presence in the hub, for as long as its connection lives.
+struct Entered {
+    session: Arc<Session>,
+}
+
+impl Entered {
+    fn new(session: &Arc<Session>) -> Self {
+        let shared = &session.shared;
+        shared.metrics.sessions.inc();
+        shared.hub.connect(
+            session.account,
+            session.device,
+            session.epoch,
+            session.inbox.clone(),
+            session.inbox.is_active(),
+            shared.clock.now_ms(),
+        );
+        Self { session: session.clone() }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let session = self.session.clone();
+        let shared = session.shared.clone();
+        shared.metrics.sessions.dec();
+        if !shared.hub.disconnect(session.device, session.epoch) {
+            return;
+        }
+        let left_by_itself = matches!(
+            session.connection.close_reason(),
+            Some(ConnectionError::ApplicationClosed(close)) if close.error_code == var_int(Code::NoError)
+        );
+        let grace_ms = if left_by_itself { 0 } else { u64::from(shared.config.presence.grace_ms) };
+        let (account, device) = (session.account, session.device);
+        let seen_ms = shared.clock.now_ms();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(grace_ms)).await;
+            shared.hub.offline(account, device, seen_ms);
+            if let Err(error) = shared.directory.seen(&[(device, seen_ms)]).await {
+                tracing::warn!(%error, %device, "when a device was last seen isn't stored");
+            }
+        });
+    }
+}
+
+/// The session stream.
+pub(super) struct Stream {
+    pub(super) protocol: protocol::Server,
+    pub(super) frames: Frames,
+    pub(super) writer: FrameWriter,
+}
+
+/// Serves a device from its welcome to the end of its connection.
+///
+/// With `provisional` it may be a replay until that is ready: sends are taken, since they are
+/// idempotent, and nothing else happens.
+pub(super) async fn run(
+    session: Arc<Session>,
+    stream: Stream,
+    guest: Guest,
+    provisional: Option<ZeroRttAccepted>,
+) -> Result<(), Code> {
+    let mut tasks = JoinSet::new();
+    let mut running = Running { session: &session, stream, tasks: &mut tasks, downlinks: 0 };
+    let end = running.run(guest, provisional).await;
+    // The streams end with the connection, and their tasks with the streams.
+    let code = *end.as_ref().err().unwrap_or(&Code::NoError);
+    if session.connection.close_reason().is_none() {
+        session.shared.metrics.closed.count(code);
+        session.connection.close(var_int(code), code.name().as_bytes());
+    }
+    while tasks.join_next().await.is_some() {}
+    end
+}
+
+/// How a task of the session ended.
+enum Ended {
+    Uplink(uplink::End),
+    Downlink(uplink::End),
+}
+
+struct Running<'a> {
+    session: &'a Arc<Session>,
+    stream: Stream,
+    tasks: &'a mut JoinSet<Ended>,
+    downlinks: usize,
+}
+
+impl Running<'_> {
+    async fn run(
+        &mut self,
+        guest: Guest,
+        mut provisional: Option<ZeroRttAccepted>,
+    ) -> Result<(), Code> {
+        let session = self.session;
+        // Entered before the mailbox is read: what is appended in between comes as news.
+        let mut entered = provisional.is_none().then(|| Entered::new(session));
+        let waiting = self.mailbox().await?;
+        self.welcome(&guest, mailbox::count(&waiting)).await?;
+        drop(guest);
+        if entered.is_some() {
+            self.fill(&waiting);
+        }
+        drop(waiting);
+        let mut draining = session.gate.draining.subscribe();
+        let mut leave_at = None;
+        let mut release_receipts_at = None;
+        loop {
+            self.start_downlinks();
+            if let Some(code) = session.inbox.close_code() {
+                return Err(code);
+            }
+            if !session.inbox.is_active() && release_receipts_at.is_none() {
+                let hold = Duration::from_millis(limits::INACTIVE_RECEIPTS_MS);
+                release_receipts_at = Some(Instant::now() + hold);
+            }
+            tokio::select! {
+                biased;
+                () = session.inbox.changed() => self.tell_events().await?,
+                complete = handshake(&mut provisional) => {
+                    provisional = None;
+                    // Rejected early data would never have got here, so whatever the future says,
+                    // the handshake is over; if it failed, the connection is closed.
+                    let _: bool = complete;
+                    if session.connection.close_reason().is_some() {
+                        return Err(GONE);
+                    }
+                    session.shared.metrics.early_data.inc();
+                    entered = Some(Entered::new(session));
+                    let waiting = self.mailbox().await?;
+                    self.fill(&waiting);
+                }
+                frame = self.stream.frames.next(),
+                    if provisional.is_none() && self.stream.protocol.may_read() =>
+                {
+                    self.take(frame).await?;
+                }
+                accepted = session.connection.accept_bi() => match accepted {
+                    Ok((send, receive)) => {
+                        let served = uplink::serve(
+                            session.clone(),
+                            Frames::new(receive),
+                            FrameWriter::new(send),
+                        );
+                        self.tasks.spawn(async { Ended::Uplink(served.await) });
+                    }
+                    Err(_) => return Err(GONE),
+                },
+                accepted = session.connection.accept_uni() => match accepted {
+                    Ok(receive) => {
+                        session.shared.metrics.streams_reset.count(Code::UnknownStream);
+                        Frames::new(receive).stop(Code::UnknownStream);
+                    }
+                    Err(_) => return Err(GONE),
+                },
+                Some(ended) = self.tasks.join_next() => self.ended(ended)?,
+                () = drained(&mut draining), if leave_at.is_none() => {
+                    let within_ms = session.shared.config.drain.within_ms;
+                    leave_at = Some(Instant::now() + Duration::from_millis(within_ms));
+                    self.stream.writer.queue(&Frame::GoAway(GoAway {
+                        code: Code::GoingAway,
+                        within_ms,
+                        target: String::new(),
+                        text: Code::GoingAway.meaning().to_owned(),
+                    }));
+                    self.flush().await?;
+                }
+                () = at(leave_at) => return Err(Code::GoingAway),
+                () = at(release_receipts_at) => {
+                    release_receipts_at = None;
+                    session.inbox.release_receipts();
+                }
+            }
+            // Held for its drop.
+            let _ = &entered;
+        }
+    }
+
+    async fn mailbox(&self) -> Result<Vec<mailbox::Waiting>, Code> {
+        let waiting = mailbox::waiting(&self.session.shared, self.session.device).await;
+        waiting.map_err(|error| self.session.internal(&error))
+    }
+
+    fn fill(&self, waiting: &[mailbox::Waiting]) {
+        let positions: Vec<_> =
+            waiting.iter().map(|waiting| (waiting.conversation, waiting.position)).collect();
+        self.session.inbox.fill(&positions, mailbox::count(waiting));
+    }
+
+    async fn welcome(
+        &mut self,
+        guest: &Guest,
+        mailbox: tern_protocol::frame::Mailbox,
+    ) -> Result<(), Code> {
+        let session = self.session;
+        let shared = &session.shared;
+        let now_ms = shared.clock.now_ms();
+        self.stream.writer.queue(&Frame::Welcome(Welcome {
+            revision: guest.revision,
+            account: session.account,
+            device: session.device,
+            name: guest.account.name.clone(),
+            epoch: session.epoch,
+            ticket: shared.tickets.seal(session.account, session.device, now_ms),
+            ticket_for_ms: shared.tickets.lifetime_ms(),
+            time_ms: now_ms,
+            mailbox,
+            limits: session.limits,
+            extensions: Vec::new(),
+        }));
+        self.stream.writer.queue(&Frame::Extension(grease::frame(&shared.random.bytes())));
+        self.flush().await
+    }
+
+    /// Writes to the session stream. A client that doesn't read it is waited for only as long as
+    /// the connection is wanted.
+    async fn flush(&mut self) -> Result<(), Code> {
+        tokio::select! {
+            biased;
+            written = self.stream.writer.flush() => written.map_err(|_| GONE),
+            code = self.session.inbox.closing() => Err(code),
+        }
+    }
+
+    async fn take(&mut self, frame: Result<Option<Frame>, Stop>) -> Result<(), Code> {
+        let frame = match frame {
+            Ok(Some(frame)) => frame,
+            // The session stream lives as long as the connection.
+            Ok(None) | Err(Stop::Reset | Stop::Lost) => return Err(GONE),
+            Err(Stop::Decode(error)) => return Err(self.session.refused_frame(&error)),
+        };
+        if let protocol::ServerInput::Request(request) = self.stream.protocol.receive(frame)? {
+            let response = requests::answer(self.session, request).await?;
+            self.stream.protocol.responded();
+            self.stream.writer.queue(&Frame::Response(response));
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_events(&mut self) -> Result<(), Code> {
+        for event in self.session.inbox.take_events() {
+            if matches!(event, Event::Presence(_)) {
+                self.session.shared.metrics.presence_events.inc();
+            }
+            self.stream.writer.queue(&Frame::Event(event));
+        }
+        self.flush().await
+    }
+
+    /// Opens downlinks for the conversations that need one, as many as may be open at once.
+    fn start_downlinks(&mut self) {
+        let most = self.session.shared.config.limits.downlinks_per_session as usize;
+        while self.downlinks < most
+            && let Some((conversation, wake)) = self.session.inbox.next_ready()
+        {
+            self.downlinks += 1;
+            let served = downlink::serve(self.session.clone(), conversation, wake);
+            self.tasks.spawn(async { Ended::Downlink(served.await) });
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Code> {
+        match ended {
+            Ok(Ended::Uplink(end)) => end,
+            Ok(Ended::Downlink(end)) => {
+                self.downlinks -= 1;
+                end
+            }
+            Err(error) => Err(self.session.internal(&error)),
+        }
+    }
+}
+
+/// Waits for the handshake of a provisional session; for ever if it isn't provisional.
+async fn handshake(provisional: &mut Option<ZeroRttAccepted>) -> bool {
+    match provisional {
+        Some(complete) => complete.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the server drains. Its end is a drain as well.
+async fn drained(draining: &mut watch::Receiver<bool>) {
+    drop(draining.wait_for(|&draining| draining).await);
+}
+
+/// Waits until a moment; for ever if there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,240 @@
+//! One uplink: reads sends, read marks and typing, answers in order.
+
+use std::{collections::VecDeque, future::Future, sync::Arc, time::Duration};
+
+use tern_protocol::{
+    code::Code,
+    frame::{Accepted, Event, Frame, Marked, OpenUplink, Refused},
+    id::{AccountId, ConversationId},
+    limits,
+};
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    session::Session,
+    streams::{FrameWriter, Frames, Stop},
+};
+use crate::directory::AccountInfo;
+
+/// What the uplink's caller does about its end.
+pub(super) type End = Result<(), Code>;
+
+/// Answers that are due, in the order of what they answer.
+enum Due {
+    Send(u64, oneshot::Receiver<Result<Accepted, Refused>>),
+    Read(oneshot::Receiver<Result<u64, Code>>),
+}
+
+/// When a send that the engine couldn't take may be repeated, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+/// Serves one uplink until it ends. The error closes the connection.
+pub(super) async fn serve(
+    session: Arc<Session>,
+    mut frames: Frames,
+    mut answers: FrameWriter,
+) -> End {
+    let opened = match timeout(Duration::from_millis(limits::OPEN_TIMEOUT_MS), frames.next()).await
+    {
+        Ok(Ok(Some(Frame::OpenUplink(open)))) => open,
+        Ok(Ok(Some(_))) => return Err(Code::UnexpectedFrame),
+        Ok(Ok(None)) | Ok(Err(Stop::Reset | Stop::Lost)) => return Ok(()),
+        Ok(Err(Stop::Decode(error))) => return Err(session.refused_frame(&error)),
+        Err(_) => return Ok(session.reset(&mut frames, &mut answers, Code::StreamIdle)),
+    };
+    frames.set_limit(limits::FRAME_BYTES);
+    let conversation = opened.conversation;
+    let members = match members(&session, &opened).await {
+        Ok(members) => members,
+        Err(code) => return Ok(session.reset(&mut frames, &mut answers, code)),
+    };
+    if !session.claim_uplink(conversation) {
+        return Ok(session.reset(&mut frames, &mut answers, Code::DuplicateStream));
+    }
+    session.shared.metrics.uplinks.inc();
+    let mut uplink = Uplink { session: &session, conversation, members, due: VecDeque::new() };
+    let end = uplink.run(&mut frames, &mut answers).await;
+    session.shared.metrics.uplinks.dec();
+    session.release_uplink(conversation);
+    end
+}
+
+/// The members of the conversation, if the account may speak there, by [TERN-6.1-1].
+async fn members(session: &Session, opened: &OpenUplink) -> Result<[AccountId; 2], Code> {
+    let own = session.account;
+    match opened.peer {
+        Some(peer) => {
+            if ConversationId::direct(own, peer) != Some(opened.conversation) {
+                return Err(Code::UnknownConversation);
+            }
+            let known = session.shared.directory.account(peer).await;
+            match known.map_err(|error| session.internal(&error))? {
+                Some(_) => Ok([own.min(peer), own.max(peer)]),
+                None => Err(Code::UnknownConversation),
+            }
+        }
+        None => {
+            let known = session.shared.conversations.members(opened.conversation).await;
+            match known.map_err(|_| Code::Internal)? {
+                Some(members) if members.contains(&own) => Ok(members),
+                _ => Err(Code::UnknownConversation),
+            }
+        }
+    }
+}
+
+struct Uplink<'a> {
+    session: &'a Session,
+    conversation: ConversationId,
+    members: [AccountId; 2],
+    due: VecDeque<Due>,
+}
+
+impl Uplink<'_> {
+    async fn run(&mut self, frames: &mut Frames, answers: &mut FrameWriter) -> End {
+        let idle = Duration::from_millis(u64::from(self.session.limits.stream_idle_for_ms));
+        let most = usize::from(self.session.limits.unanswered_sends);
+        let mut ended = false;
+        loop {
+            if ended && self.due.is_empty() {
+                answers.finish();
+                return Ok(());
+            }
+            // Reading no further while too much is unanswered is what holds a flood back.
+            let may_read = !ended && self.due.len() < most;
+            tokio::select! {
+                biased;
+                answer = next_due(&mut self.due), if !self.due.is_empty() => {
+                    self.answer(answer?, answers)?;
+                    // What else is ready leaves in the same write.
+                    while let Some(answer) = ready(&mut self.due) {
+                        self.answer(answer?, answers)?;
+                    }
+                    if answers.flush().await.is_err() {
+                        return Ok(());
+                    }
+                }
+                frame = timeout(idle, frames.next()), if may_read => match frame {
+                    Ok(Ok(Some(frame))) => self.take(frame).await?,
+                    Ok(Ok(None)) => ended = true,
+                    Ok(Err(Stop::Reset | Stop::Lost)) => return Ok(()),
+                    Ok(Err(Stop::Decode(error))) => return Err(self.session.refused_frame(&error)),
+                    Err(_) if self.due.is_empty() => {
+                        self.session.reset(frames, answers, Code::StreamIdle);
+                        return Ok(());
+                    }
+                    Err(_) => {}
+                },
+            }
+        }
+    }
+
+    async fn take(&mut self, frame: Frame) -> Result<(), Code> {
+        let shared = &self.session.shared;
+        match frame {
+            Frame::Send(send) => {
+                self.session.pace().await;
+                let accounts = self.accounts().await?;
+                let counter = send.counter;
+                let conversations = &shared.conversations;
+                let device = self.session.device;
+                let answer = conversations.append(self.conversation, device, accounts, send).await;
+                self.due.push_back(Due::Send(counter, answer.map_err(|_| Code::GoingAway)?));
+                Ok(())
+            }
+            Frame::ReadMark(mark) => {
+                let own = self.session.account;
+                let answer = shared.conversations.read(self.conversation, own, mark.up_to).await;
+                self.due.push_back(Due::Read(answer.map_err(|_| Code::GoingAway)?));
+                Ok(())
+            }
+            Frame::Typing(typing) => {
+                // Typing is a courtesy: a device that says too much of it isn't slowed down, but
+                // not passed on either.
+                if self.session.may_pass() {
+                    self.tell_typing(typing.active).await?;
+                }
+                Ok(())
+            }
+            Frame::Extension(_) => Ok(()),
+            _ => Err(Code::UnexpectedFrame),
+        }
+    }
+
+    async fn tell_typing(&self, active: bool) -> Result<(), Code> {
+        let account = self.session.account;
+        let event = Event::Typing { conversation: self.conversation, account, active };
+        for member in self.accounts().await?.iter().filter(|member| member.account != account) {
+            for device in &member.devices {
+                self.session.shared.hub.event(device.device, event.clone());
+            }
+        }
+        self.session.shared.metrics.typing.inc();
+        Ok(())
+    }
+
+    /// The members with the devices that they have now: asked for each send, since it is to them
+    /// that it goes. From memory, nearly always.
+    async fn accounts(&self) -> Result<[Arc<AccountInfo>; 2], Code> {
+        let accounts = self.session.shared.directory.accounts(self.members).await;
+        accounts.map_err(|error| self.session.internal(&error))
+    }
+
+    fn answer(&self, answer: Answer, answers: &mut FrameWriter) -> Result<(), Code> {
+        let metrics = &self.session.shared.metrics;
+        match answer {
+            Answer::Send(Ok(accepted)) => {
+                metrics.sends_accepted.inc();
+                answers.queue(&Frame::Accepted(accepted));
+            }
+            Answer::Send(Err(refused)) => {
+                metrics.sends_refused.count(refused.code);
+                answers.queue(&Frame::Refused(refused));
+            }
+            Answer::Read(Ok(up_to)) => {
+                metrics.read_marks.inc();
+                answers.queue(&Frame::Marked(Marked { up_to }));
+            }
+            Answer::Read(Err(code)) => return Err(code),
+        }
+        Ok(())
+    }
+}
+
+enum Answer {
+    Send(Result<Accepted, Refused>),
+    Read(Result<u64, Code>),
+}
+
+/// The engine gave the command up.
+fn given_up(counter: u64) -> Answer {
+    let code = Code::Overloaded;
+    Answer::Send(Err(Refused { counter, code, retry_after_ms: RETRY_MS, last: 0 }))
+}
+
+/// Waits for the first answer that is due. May be dropped and called again.
+async fn next_due(due: &mut VecDeque<Due>) -> Result<Answer, Code> {
+    let answer = match due.front_mut() {
+        Some(Due::Send(counter, receiver)) => match receiver.await {
+            Ok(result) => Answer::Send(result),
+            Err(_) => given_up(*counter),
+        },
+        Some(Due::Read(receiver)) => match receiver.await {
+            Ok(result) => Answer::Read(result),
+            Err(_) => return Err(Code::Internal),
+        },
+        None => std::future::pending().await,
+    };
+    due.pop_front();
+    Ok(answer)
+}
+
+/// The first answer that is due, if it is there already.
+fn ready(due: &mut VecDeque<Due>) -> Option<Result<Answer, Code>> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let next = std::pin::pin!(next_due(due));
+    match next.poll(&mut context) {
+        std::task::Poll::Ready(answer) => Some(answer),
+        std::task::Poll::Pending => None,
+    }
+}

@@ -1,0 +1,134 @@
+//! Who is online and who watches whom: plain maps, changed under the hub's lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tern_protocol::{
+    frame::{Presence, PresenceState},
+    id::{AccountId, DeviceId},
+};
+
+/// The presence of accounts with a device here, or with a watcher here.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    accounts: BTreeMap<AccountId, Account>,
+    watching: BTreeMap<DeviceId, BTreeSet<AccountId>>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    /// Devices that are connected (or were a moment ago), and whether they are active.
+    devices: BTreeMap<DeviceId, bool>,
+    watchers: BTreeSet<DeviceId>,
+    last_seen_ms: u64,
+}
+
+impl Account {
+    fn is_online(&self) -> bool {
+        self.devices.values().any(|&active| active)
+    }
+
+    fn is_unused(&self) -> bool {
+        self.devices.is_empty() && self.watchers.is_empty()
+    }
+}
+
+impl Board {
+    /// Notes a device and its activity. Answers the account's presence if that changed.
+    pub(super) fn set(
+        &mut self,
+        account: AccountId,
+        device: DeviceId,
+        active: bool,
+        now_ms: u64,
+    ) -> Option<Presence> {
+        self.change(account, now_ms, |state| {
+            state.devices.insert(device, active);
+        })
+    }
+
+    /// Forgets a device. Answers the account's presence if that changed.
+    pub(super) fn remove(
+        &mut self,
+        account: AccountId,
+        device: DeviceId,
+        last_seen_ms: u64,
+    ) -> Option<Presence> {
+        self.change(account, last_seen_ms, |state| {
+            state.devices.remove(&device);
+        })
+    }
+
+    fn change(
+        &mut self,
+        account: AccountId,
+        now_ms: u64,
+        change: impl FnOnce(&mut Account),
+    ) -> Option<Presence> {
+        let state = self.accounts.entry(account).or_default();
+        let before = state.is_online();
+        change(state);
+        let after = state.is_online();
+        if before {
+            state.last_seen_ms = state.last_seen_ms.max(now_ms);
+        }
+        let changed = (before != after).then(|| self.presence(account));
+        self.tidy(account);
+        changed
+    }
+
+    /// Adds a watcher, unless it watches `most` others already.
+    pub(super) fn watch(&mut self, device: DeviceId, account: AccountId, most: usize) -> bool {
+        let watched = self.watching.entry(device).or_default();
+        if watched.len() >= most && !watched.contains(&account) {
+            return false;
+        }
+        watched.insert(account);
+        self.accounts.entry(account).or_default().watchers.insert(device);
+        true
+    }
+
+    /// Takes a watcher away.
+    pub(super) fn unwatch(&mut self, device: DeviceId, account: AccountId) {
+        if let Some(watched) = self.watching.get_mut(&device) {
+            watched.remove(&account);
+        }
+        if let Some(state) = self.accounts.get_mut(&account) {
+            state.watchers.remove(&device);
+        }
+        self.tidy(account);
+    }
+
+    /// Takes a watcher away from all that it watches.
+    pub(super) fn unwatch_all(&mut self, device: DeviceId) {
+        for account in self.watching.remove(&device).unwrap_or_default() {
+            self.unwatch(device, account);
+        }
+    }
+
+    /// The accounts that a device watches.
+    pub(super) fn watched(&self, device: DeviceId) -> impl Iterator<Item = AccountId> {
+        self.watching.get(&device).into_iter().flatten().copied()
+    }
+
+    /// The devices that watch an account.
+    pub(super) fn watchers(&self, account: AccountId) -> impl Iterator<Item = DeviceId> {
+        self.accounts.get(&account).into_iter().flat_map(|state| &state.watchers).copied()
+    }
+
+    /// The presence of an account.
+    pub(super) fn presence(&self, account: AccountId) -> Presence {
+        let state = self.accounts.get(&account);
+        let online = state.is_some_and(Account::is_online);
+        Presence {
+            account,
+            state: if online { PresenceState::Online } else { PresenceState::Offline },
+            last_seen_ms: state.map_or(0, |state| state.last_seen_ms),
+        }
+    }
+
+    fn tidy(&mut self, account: AccountId) {
+        if self.accounts.get(&account).is_some_and(Account::is_unused) {
+            self.accounts.remove(&account);
+        }
+    }
+}

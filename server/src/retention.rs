@@ -1,0 +1,140 @@
+//! Deletes what has been kept for its time.
+//!
+//! The expiry index has an entry for each conversation and bucket of time in which it got messages, so
+//! a sweep reads only what is due, however much is stored.
+
+use std::{sync::Arc, time::Duration};
+
+use tern_protocol::id::ConversationId;
+
+use crate::{
+    clock::Clock,
+    conversation::Conversations,
+    keys,
+    metrics::Metrics,
+    records::{MessageRecord, RecordError},
+    store::{ReadError, Store},
+};
+
+/// Index entries read at once.
+const STEP_ENTRIES: usize = 256;
+/// Messages read at once.
+const STEP_MESSAGES: usize = 256;
+
+/// Settings of the sweeper.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How long a message is kept, in milliseconds.
+    pub keep_for_ms: u64,
+    /// Width of a bucket of the index, in milliseconds; that of
+    /// [`Rules`](crate::conversation::Rules).
+    pub bucket_ms: u64,
+    /// Time between two sweeps, in milliseconds.
+    pub sweep_every_ms: u64,
+}
+
+/// Width of the buckets for messages that are kept so long: a thirtieth of the time, so that
+/// nothing is kept much longer than it should be, and no less than a second.
+pub fn bucket_ms(keep_for_ms: u64) -> u64 {
+    (keep_for_ms / 30).max(1_000)
+}
+
+/// A sweep couldn't be finished; the next one goes on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SweepError {
+    /// The store can't be read.
+    Read(ReadError),
+    /// A message can't be.
+    Record(RecordError),
+    /// The conversations' shards are stopping.
+    Stopping,
+}
+
+impl std::fmt::Display for SweepError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Read(error) => error.fmt(f),
+            Self::Record(error) => error.fmt(f),
+            Self::Stopping => f.write_str("the server is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for SweepError {}
+
+/// Finds what is due and has it deleted.
+pub struct Sweeper {
+    /// Where to look.
+    pub store: Arc<dyn Store>,
+    /// Who deletes.
+    pub conversations: Conversations,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
+    /// Settings.
+    pub settings: Settings,
+}
+
+impl Sweeper {
+    /// Sweeps for ever.
+    pub async fn run(self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.settings.sweep_every_ms)).await;
+            match self.sweep().await {
+                Ok(()) | Err(SweepError::Stopping) => {}
+                Err(error) => tracing::warn!(%error, "a sweep of old messages wasn't finished"),
+            }
+        }
+    }
+
+    /// Deletes all that is due now.
+    pub async fn sweep(&self) -> Result<(), SweepError> {
+        let Some(before_ms) = self.clock.now_ms().checked_sub(self.settings.keep_for_ms) else {
+            return Ok(());
+        };
+        // A bucket is due when its youngest message is.
+        let due = before_ms / self.settings.bucket_ms;
+        loop {
+            let entries = self.store.scan(keys::expiries_before(due, STEP_ENTRIES)).await;
+            let entries = entries.map_err(SweepError::Read)?;
+            for (key, _) in &entries {
+                if let Some((bucket, conversation)) = keys::parse_expiry(key) {
+                    let end_ms = (bucket + 1) * self.settings.bucket_ms;
+                    let (up_to, count) = self.last_before(conversation, end_ms).await?;
+                    let expired = self.conversations.expire(conversation, up_to, bucket).await;
+                    expired.map_err(|_| SweepError::Stopping)?;
+                    self.metrics.messages_expired.inc_by(count);
+                }
+            }
+            // Entries that were worked off are gone, so the next step begins with the rest.
+            if entries.len() < STEP_ENTRIES {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The last message accepted before `end_ms`, and how many there are; 0 if there is none.
+    async fn last_before(
+        &self,
+        conversation: ConversationId,
+        end_ms: u64,
+    ) -> Result<(u64, u64), SweepError> {
+        let (mut last, mut count) = (0, 0);
+        loop {
+            let scan = keys::messages(conversation, last + 1, u64::MAX - 1, STEP_MESSAGES);
+            let pairs = self.store.scan(scan).await.map_err(SweepError::Read)?;
+            for (key, value) in &pairs {
+                let message = MessageRecord::from_bytes(value).map_err(SweepError::Record)?;
+                match keys::parse_message_seq(key) {
+                    Some(seq) if message.time_ms < end_ms => (last, count) = (seq, count + 1),
+                    _ => return Ok((last, count)),
+                }
+            }
+            if pairs.len() < STEP_MESSAGES {
+                return Ok((last, count));
+            }
+        }
+    }
+}
