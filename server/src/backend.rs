@@ -6,7 +6,7 @@ use crate::{
     config::{Config, StoreKind},
     store::{
         Store,
-        embedded::{EmbeddedSettings, EmbeddedStore, OpenError},
+        embedded::{EmbeddedStore, OpenError},
     },
 };
 
@@ -61,17 +61,8 @@ pub fn open(config: &Config) -> Result<Backend, BackendError> {
             let folder = config.in_data_dir("store");
             fs::create_dir_all(&folder)
                 .map_err(|source| BackendError::Folder { folder: folder.clone(), source })?;
-            let settings = EmbeddedSettings {
-                queue_transactions: config.store.queue_transactions as usize,
-                batch_transactions: config.store.batch_transactions as usize,
-                batch_bytes: config.store.batch_bytes as usize,
-                layer_bytes: config.store.layer_bytes as usize,
-                log_bytes: config.store.log_bytes,
-                cache_bytes: config.store.cache_bytes as usize,
-                read_threads: config.store.read_threads as usize,
-                ..EmbeddedSettings::default()
-            };
-            let store = EmbeddedStore::open(&folder, settings).map_err(BackendError::Embedded)?;
+            let store = EmbeddedStore::open(&folder, config.embedded_store())
+                .map_err(BackendError::Embedded)?;
             let store = Arc::new(store);
             let probe = store.clone();
             Ok(Backend { store, health: Arc::new(move || probe.health()) })

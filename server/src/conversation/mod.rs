@@ -11,6 +11,8 @@
 
 pub mod shard;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -97,28 +97,40 @@ impl Shard {
     /// Works until the face is gone and the queue is empty, then tidies up.
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let settle = Duration::from_millis(self.settings.settle_ms.max(1));
-        let mut batch = Vec::new();
         let mut next_settle = Instant::now() + settle;
         loop {
-            let received = tokio::select! {
+            let first = tokio::select! {
                 biased;
-                received = queue.recv_many(&mut batch, self.settings.batch_commands.max(1)) => received,
+                first = queue.recv() => first,
                 () = tokio::time::sleep_until(next_settle), if !self.touched.is_empty() => {
                     self.settle(Instant::now().checked_sub(settle)).await;
                     next_settle = Instant::now() + settle;
                     continue;
                 }
             };
-            if received == 0 {
-                break;
-            }
-            self.work_off(std::mem::take(&mut batch)).await;
+            let Some(first) = first else { break };
+            let batch = self.collect(first, &mut queue);
+            self.work_off(batch).await;
             if Instant::now() >= next_settle {
                 self.settle(Instant::now().checked_sub(settle)).await;
                 next_settle = Instant::now() + settle;
             }
         }
         self.settle(Some(Instant::now())).await;
+    }
+
+    /// Takes what else waits, as much as goes into one commit.
+    fn collect(&self, first: Command, queue: &mut mpsc::Receiver<Command>) -> Vec<Command> {
+        let mut bytes = first.envelope_bytes();
+        let mut batch = vec![first];
+        while batch.len() < self.settings.batch_commands
+            && bytes < self.settings.batch_bytes
+            && let Ok(command) = queue.try_recv()
+        {
+            bytes += command.envelope_bytes();
+            batch.push(command);
+        }
+        batch
     }
 
     /// Applies a batch and commits it, again if need be.
@@ -388,6 +400,13 @@ fn answer(command: Command, result: CommandResult) {
 }
 
 impl Command {
+    fn envelope_bytes(&self) -> usize {
+        match self {
+            Self::Append { send, .. } => send.envelope.0.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether nobody waits for the answer any more, so that it needn't be tried again.
     fn is_abandoned(&self) -> bool {
         match self {

@@ -247,7 +247,7 @@ impl Door<'_> {
         let account = self.existing(sign_in.account, sign_in.device).await?;
         let device = account.device(sign_in.device).ok_or((Code::UnknownDevice, 0))?;
         // Which certificate the client saw isn't said; it is one of the few that were served.
-        let is_signed = self.shared.certificates.hashes().iter().rev().any(|certificate| {
+        let is_signed = self.shared.certificates.hashes().iter().any(|certificate| {
             let message = signature::sign_in_message(
                 &self.nonce,
                 certificate,
@@ -267,7 +267,7 @@ impl Door<'_> {
             self.shared.metrics.count_limited(Limited::Registrations);
             return Err((Code::RateLimited, retry_after_ms));
         }
-        let is_signed = self.shared.certificates.hashes().iter().rev().any(|certificate| {
+        let is_signed = self.shared.certificates.hashes().iter().any(|certificate| {
             let message = signature::register_message(
                 &self.nonce,
                 certificate,
