@@ -167,8 +167,6 @@ struct Report {
     /// The worst of each second, with the second.
     worst_us: Vec<u64>,
     deletes_us: Vec<u64>,
-    /// By the whole process, while the load ran.
-    written_bytes: u64,
 }
 
 async fn run(options: &Options, dir: &Path) -> Result<(), Failure> {
@@ -242,7 +240,6 @@ async fn paced(
     let (sender, mut results) = mpsc::unbounded_channel();
     let (delete_sender, mut deletes) = mpsc::unbounded_channel();
     let total = options.rate * (options.warm_up_seconds + options.seconds);
-    let written_before = proc_number("io", "write_bytes:");
     let start = Instant::now();
     let counted = start + Duration::from_secs(options.warm_up_seconds);
     let mut sent = 0;
@@ -320,7 +317,6 @@ async fn paced(
         outcome?;
         report.deletes_us.push(u64::try_from(took.as_micros())?);
     }
-    report.written_bytes = proc_number("io", "write_bytes:").saturating_sub(written_before);
     Ok(report)
 }
 
@@ -377,8 +373,7 @@ fn print(
     let [p50, p99, p999, worst] = [0.5, 0.99, 0.999, 1.0].map(|part| at(commits, part));
     let [delete_p50, delete_p999, delete_worst] =
         [0.5, 0.999, 1.0].map(|part| at(&report.deletes_us, part));
-    let peak = proc_number("status", "VmHWM:");
-    let written = report.written_bytes;
+    let peak = peak_memory_kib();
     if options.json {
         println!(
             "{{\"rate\":{},\"seconds\":{},\"prefill\":{},\"conversations\":{},\"appends\":{},\
@@ -386,7 +381,7 @@ fn print(
              \"deletes\":{},\"delete_p50_us\":{delete_p50},\"delete_p999_us\":{delete_p999},\
              \"delete_worst_us\":{delete_worst},\"disk_before_bytes\":{before},\
              \"disk_after_bytes\":{after},\"scan_pairs\":{found},\"scan_us\":{},\
-             \"reopen_us\":{},\"peak_memory_kib\":{peak},\"written_bytes\":{written},\"seed\":{}}}",
+             \"reopen_us\":{},\"peak_memory_kib\":{peak},\"seed\":{}}}",
             options.rate,
             options.seconds,
             options.prefill,
@@ -413,11 +408,6 @@ fn print(
     println!("  disk    {} MiB before, {} MiB after", before >> 20, after >> 20);
     println!("  scan    {found} pairs in {scan_took:?}");
     println!("  reopen  {reopen:?}");
-    println!(
-        "  written {} MiB in {} s of pace",
-        written >> 20,
-        options.warm_up_seconds + options.seconds
-    );
     println!("  memory  {} MiB at most", peak >> 10);
     println!(
         "  worst of each second, ms: {:?}",
@@ -425,9 +415,9 @@ fn print(
     );
 }
 
-/// A number that the system tells of this process, where it does; else 0.
-fn proc_number(file: &str, name: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
+/// The most memory that the process had, where the system tells; else 0.
+fn peak_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

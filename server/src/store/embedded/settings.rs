@@ -37,8 +37,8 @@ pub struct EmbeddedSettings {
     /// Bytes of tree pages cached in memory, 64 KiB or more. The kernel caches the rest.
     pub cache_bytes: usize,
     /// Keys that one step of a checkpoint changes in the tree, 1 to 1,000,000. Each step
-    /// is synced on its own, with about a megabyte of its own bookkeeping. Small steps keep
-    /// the disk's queue short for the log's syncs, large ones write less in total.
+    /// is synced on its own. Small steps keep the disk's queue short for the log's syncs,
+    /// large ones write less in total.
     pub step_keys: usize,
     /// Reads that may run at the same time, 1 to 1,024. They may wait for the disk, so they
     /// run on the runtime's blocking threads and not on its own.
@@ -55,7 +55,7 @@ impl Default for EmbeddedSettings {
             log_bytes: 128 << 20,
             segment_bytes: 16 << 20,
             cache_bytes: 128 << 20,
-            step_keys: 500,
+            step_keys: 200,
             read_threads: 4,
         }
     }
