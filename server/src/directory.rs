@@ -106,6 +106,8 @@ pub struct Directory(Arc<Inner>);
 struct Inner {
     store: Arc<dyn Store>,
     random: Random,
+    /// Devices that an account may have.
+    devices: usize,
     accounts: Mutex<LruCache<AccountId, Arc<AccountInfo>>>,
     /// Held from reading an account to putting it into the cache, so that what was read earlier
     /// never takes the place of what was read later.
@@ -113,11 +115,24 @@ struct Inner {
 }
 
 impl Directory {
-    /// A directory that keeps so many accounts in memory.
-    pub fn new(store: Arc<dyn Store>, random: Random, cached_accounts: usize) -> Self {
+    /// A directory that keeps so many accounts in memory and lets an account have so many devices,
+    /// [`limits::DEVICES`] at most.
+    pub fn new(
+        store: Arc<dyn Store>,
+        random: Random,
+        cached_accounts: usize,
+        devices: usize,
+    ) -> Self {
+        let devices = devices.min(limits::DEVICES);
         let capacity = NonZeroUsize::new(cached_accounts).unwrap_or(NonZeroUsize::MIN);
         let accounts = Mutex::new(LruCache::new(capacity));
-        Self(Arc::new(Inner { store, random, accounts, loading: tokio::sync::Mutex::new(()) }))
+        Self(Arc::new(Inner {
+            store,
+            random,
+            devices,
+            accounts,
+            loading: tokio::sync::Mutex::new(()),
+        }))
     }
 
     /// An account with its devices; `None` if there is no such account.
@@ -231,7 +246,7 @@ impl Directory {
         let account = match existing {
             Some(account) if may_join => {
                 let info = self.account(account).await?;
-                if info.is_some_and(|info| info.devices.len() >= limits::DEVICES) {
+                if info.is_some_and(|info| info.devices.len() >= self.0.devices) {
                     return Err(DirectoryError::Refused(Code::TooMany));
                 }
                 account
@@ -283,7 +298,7 @@ impl Directory {
         expires_ms: u64,
     ) -> Result<Secret, DirectoryError> {
         let info = self.account(account).await?;
-        if info.is_none_or(|info| info.devices.len() >= limits::DEVICES) {
+        if info.is_none_or(|info| info.devices.len() >= self.0.devices) {
             return Err(DirectoryError::Refused(Code::TooMany));
         }
         let token = hex(&self.0.random.bytes::<16>());

@@ -162,14 +162,13 @@ pub fn expiry(bucket: u64, conversation: ConversationId) -> Bytes {
     key(b"x/", &[&bucket.to_be_bytes(), conversation.as_bytes()])
 }
 
-/// The entries of the expiry index in buckets before `bucket`.
-pub fn expiries_before(bucket: u64, limit: usize) -> Scan {
-    Scan {
-        from: Bytes::from_static(b"x/"),
-        to: key(b"x/", &[&bucket.to_be_bytes()]),
-        limit,
-        reverse: false,
-    }
+/// The entries of the expiry index in buckets before `bucket`, behind an entry if one is given.
+pub fn expiries_before(bucket: u64, after: Option<&Bytes>, limit: usize) -> Scan {
+    let from = match after {
+        Some(after) => [after, &[0][..]].concat().into(),
+        None => Bytes::from_static(b"x/"),
+    };
+    Scan { from, to: key(b"x/", &[&bucket.to_be_bytes()]), limit, reverse: false }
 }
 
 /// Bucket and conversation of an entry of the expiry index.

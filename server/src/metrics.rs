@@ -190,10 +190,9 @@ metrics! {
     Gauge ticket_keys, "Keys that tickets can be sealed under";
 
     // Messages
-    Counter sends_accepted, "Messages accepted, repeats excluded";
-    Counter sends_repeated, "Repeats answered with the first answer";
+    Counter sends_accepted, "Messages answered as accepted, repeats included";
     ByCode sends_refused, "Messages refused, by code";
-    Counter envelope in Bytes, "Bytes of the envelopes accepted";
+    Counter envelope in Bytes, "Bytes of the envelopes received";
     Counter deliveries, "Messages sent to devices";
     Counter acks, "Acks of devices";
     Counter receipts, "Receipts sent to devices";
@@ -202,20 +201,17 @@ metrics! {
     Counter presence_events, "Presence changes told";
     Counter messages_deleted, "Messages deleted because every device has them";
     Counter messages_expired, "Messages deleted because nobody fetched them";
-    Gauge mailbox_positions, "Messages that wait for devices, one for each device";
 
     // Store and caches
     Histogram commit in Seconds = exponential_buckets(0.000_25, 2.0, 14),
         "Time from a commit's start until it is durable";
+    Histogram mailbox_positions = exponential_buckets(1.0, 4.0, 10),
+        "Messages that wait for a device when it signs in";
     Histogram commit_appends = exponential_buckets(1.0, 2.0, 12),
         "Messages in one commit";
-    Histogram accept in Seconds = exponential_buckets(0.000_25, 2.0, 14),
-        "Time from a batch's oldest message's arrival to its answer";
     Counter commits_conflicting, "Commits whose conditions did not hold";
     Counter commits_failed, "Commits that failed or whose outcome was not known";
-    Counter store_gets, "Single values read from the store";
     Counter store_scans, "Ranges read from the store";
-    Counter store_reads_failed, "Reads that failed";
     Counter conversation_hits, "Conversations found in memory";
     Counter conversation_misses, "Conversations that had to be read";
 

@@ -9,7 +9,7 @@ use tern_protocol::id::ConversationId;
 
 use crate::{
     clock::Clock,
-    conversation::Conversations,
+    conversation::{Age, Conversations},
     keys,
     metrics::Metrics,
     records::{MessageRecord, RecordError},
@@ -24,8 +24,10 @@ const STEP_MESSAGES: usize = 256;
 /// Settings of the sweeper.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// How long a message is kept, in milliseconds.
-    pub keep_for_ms: u64,
+    /// How long a message that every device has is kept, in milliseconds.
+    pub delivered_for_ms: u64,
+    /// How long a message that waits for somebody is kept, in milliseconds; not less.
+    pub unfetched_for_ms: u64,
     /// Width of a bucket of the index, in milliseconds; that of
     /// [`Rules`](crate::conversation::Rules).
     pub bucket_ms: u64,
@@ -91,26 +93,33 @@ impl Sweeper {
 
     /// Deletes all that is due now.
     pub async fn sweep(&self) -> Result<(), SweepError> {
-        let Some(before_ms) = self.clock.now_ms().checked_sub(self.settings.keep_for_ms) else {
+        let now_ms = self.clock.now_ms();
+        let Some(delivered_before_ms) = now_ms.checked_sub(self.settings.delivered_for_ms) else {
             return Ok(());
         };
+        let unfetched_before_ms = now_ms.saturating_sub(self.settings.unfetched_for_ms);
         // A bucket is due when its youngest message is.
-        let due = before_ms / self.settings.bucket_ms;
+        let due = delivered_before_ms / self.settings.bucket_ms;
+        let mut after = None;
         loop {
-            let entries = self.store.scan(keys::expiries_before(due, STEP_ENTRIES)).await;
-            let entries = entries.map_err(SweepError::Read)?;
+            let entries = keys::expiries_before(due, after.as_ref(), STEP_ENTRIES);
+            let entries = self.store.scan(entries).await.map_err(SweepError::Read)?;
             for (key, _) in &entries {
                 if let Some((bucket, conversation)) = keys::parse_expiry(key) {
                     let end_ms = (bucket + 1) * self.settings.bucket_ms;
                     let (up_to, count) = self.last_before(conversation, end_ms).await?;
-                    let expired = self.conversations.expire(conversation, up_to, bucket).await;
-                    expired.map_err(|_| SweepError::Stopping)?;
-                    self.metrics.messages_expired.inc_by(count);
+                    let undelivered = end_ms <= unfetched_before_ms;
+                    let age = Age { up_to, undelivered, bucket };
+                    let aged = self.conversations.age(conversation, age).await;
+                    aged.map_err(|_| SweepError::Stopping)?;
+                    if undelivered {
+                        self.metrics.messages_expired.inc_by(count);
+                    }
                 }
             }
-            // Entries that were worked off are gone, so the next step begins with the rest.
-            if entries.len() < STEP_ENTRIES {
-                return Ok(());
+            match entries.last() {
+                Some((last, _)) if entries.len() == STEP_ENTRIES => after = Some(last.clone()),
+                _ => return Ok(()),
             }
         }
     }

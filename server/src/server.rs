@@ -12,6 +12,7 @@ use crate::{
     directory::Directory,
     gateway::{self, Gateway, TransportError},
     hub::Hub,
+    invites,
     metrics::Metrics,
     policy::{Policy, PolicyError},
     random::Random,
@@ -25,6 +26,8 @@ use crate::{
 const CACHED_ACCOUNTS: usize = 100_000;
 /// How long a conversation is idle before it is tidied up, in milliseconds.
 const SETTLE_MS: u64 = 1_000;
+/// How often old invites are deleted and the certificate's end is looked up.
+const HOUSE_EVERY: Duration = Duration::from_secs(600);
 /// When a send into a full mailbox may be tried again, in milliseconds.
 const FULL_RETRY_MS: u64 = 60_000;
 
@@ -107,14 +110,17 @@ impl Server {
         let policy = Arc::new(Policy::open(&config.registration).map_err(StartError::Policy)?);
         let tickets = Tickets::open(&config.ticket, store.as_ref(), random.clone(), clock.now_ms());
         let tickets = Arc::new(tickets.await.map_err(StartError::Tickets)?);
-        let directory = Directory::new(store.clone(), random.clone(), CACHED_ACCOUNTS);
+        let devices = usize::from(config.limits.devices_per_account);
+        let directory = Directory::new(store.clone(), random.clone(), CACHED_ACCOUNTS, devices);
         let hub = Hub::default();
         let audience: Arc<dyn Audience> = Arc::new(hub.clone());
-        let keep_for_ms = match config.retention.policy {
-            RetentionPolicy::Delivered => config.retention.unfetched_for_ms,
+        let unfetched_for_ms = config.retention.unfetched_for_ms;
+        let delivered_for_ms = match config.retention.policy {
+            // What is delivered is gone long before; the index is for what isn't.
+            RetentionPolicy::Delivered => unfetched_for_ms,
             RetentionPolicy::Keep => config.retention.keep_for_ms,
         };
-        let bucket_ms = retention::bucket_ms(keep_for_ms);
+        let bucket_ms = retention::bucket_ms(delivered_for_ms);
         let settings = conversation::Settings {
             shards: config.shards(),
             queue_commands: config.limits.queued_commands_per_shard as usize,
@@ -138,7 +144,8 @@ impl Server {
             metrics: metrics.clone(),
             clock,
             settings: retention::Settings {
-                keep_for_ms,
+                delivered_for_ms,
+                unfetched_for_ms,
                 bucket_ms,
                 sweep_every_ms: config.retention.sweep_every_ms,
             },
@@ -156,6 +163,7 @@ impl Server {
             .map_err(|source| StartError::Listen { address: config.listen.address, source })?;
         let background = vec![
             tokio::spawn(sweeper.run()),
+            tokio::spawn(keep_house(store.clone(), certificates.clone(), metrics.clone(), clock)),
             tokio::spawn(tickets.clone().keep_fresh(
                 store.clone(),
                 clock,
@@ -222,6 +230,24 @@ impl Server {
         for shard in self.shards {
             log_panic(shard.await);
         }
+    }
+}
+
+/// What is to be done now and then.
+async fn keep_house(
+    store: Arc<dyn Store>,
+    certificates: Arc<Certificates>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+) {
+    loop {
+        if let Some(not_after_ms) = certificates.not_after_ms() {
+            metrics.certificate_not_after.set((not_after_ms / 1_000) as i64);
+        }
+        if let Err(error) = invites::sweep(store.as_ref(), clock.now_ms()).await {
+            tracing::warn!(%error, "old invites weren't deleted");
+        }
+        tokio::time::sleep(HOUSE_EVERY).await;
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
 
 pub use self::{
     shard::Settings,
-    state::{Appended, News, Rules, Snapshot},
+    state::{Age, Appended, News, Rules, Snapshot},
 };
 
 /// Where news of conversations goes: to the devices that are connected.
@@ -72,10 +72,9 @@ pub(crate) enum Command {
         conversation: ConversationId,
         reply: oneshot::Sender<Option<[AccountId; 2]>>,
     },
-    Expire {
+    Age {
         conversation: ConversationId,
-        up_to: u64,
-        bucket: u64,
+        age: Age,
         reply: oneshot::Sender<()>,
     },
 }
@@ -88,7 +87,7 @@ impl Command {
             | Self::Ack { conversation, .. }
             | Self::Snapshot { conversation, .. }
             | Self::Members { conversation, .. }
-            | Self::Expire { conversation, .. } => *conversation,
+            | Self::Age { conversation, .. } => *conversation,
         }
     }
 }
@@ -194,15 +193,10 @@ impl Conversations {
         answer.await.map_err(|_| Unavailable)
     }
 
-    /// Deletes the entries up to `up_to` for their age, with their entry in the expiry index.
-    pub async fn expire(
-        &self,
-        conversation: ConversationId,
-        up_to: u64,
-        bucket: u64,
-    ) -> Result<(), Unavailable> {
+    /// Deletes entries for their age.
+    pub async fn age(&self, conversation: ConversationId, age: Age) -> Result<(), Unavailable> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Command::Expire { conversation, up_to, bucket, reply }).await?;
+        self.ask(Command::Age { conversation, age, reply }).await?;
         answer.await.map_err(|_| Unavailable)
     }
 

@@ -200,6 +200,7 @@ impl Shard {
         }
         let appends =
             batch.iter().filter(|command| matches!(command, Command::Append { .. })).count();
+        let mut deleted = 0;
         let mut transaction = Transaction::default();
         for id in &to_commit {
             if let Some(Some(conversation)) = at_work.get_mut(id) {
@@ -207,10 +208,12 @@ impl Shard {
                     conversation.settle(&self.settings.rules);
                 }
                 conversation.take_mutations(&mut transaction);
+                deleted += conversation.take_deleted();
             }
         }
         // On an error everything at work is dropped here, and with it the state that isn't stored.
         self.commit(transaction, appends).await?;
+        self.metrics.messages_deleted.inc_by(deleted);
         let now = Instant::now();
         for (id, conversation) in at_work {
             if let Some(conversation) = conversation.filter(Conversation::exists) {
@@ -295,6 +298,7 @@ impl Shard {
                 conversation.follow(&accounts);
                 conversation.settle(&self.settings.rules);
                 conversation.take_mutations(&mut transaction);
+                self.metrics.messages_deleted.inc_by(conversation.take_deleted());
             }
         }
         if let Err(error) = self.commit(transaction, 0).await {
@@ -366,9 +370,9 @@ fn apply(
         Command::Members { .. } => {
             (CommandResult::Members(slot.as_ref().map(Conversation::members)), false)
         }
-        Command::Expire { up_to, bucket, .. } => {
+        Command::Age { age, .. } => {
             if let Some(conversation) = slot {
-                conversation.expire(*up_to, *bucket, news);
+                conversation.age(age, news);
             }
             (CommandResult::Done, true)
         }
@@ -390,7 +394,7 @@ fn answer(command: Command, result: CommandResult) {
         (Command::Members { reply, .. }, CommandResult::Members(members)) => {
             let _ = reply.send(members);
         }
-        (Command::Ack { reply, .. } | Command::Expire { reply, .. }, CommandResult::Done) => {
+        (Command::Ack { reply, .. } | Command::Age { reply, .. }, CommandResult::Done) => {
             let _ = reply.send(());
         }
         // `apply` gives each command a result of its own kind; dropping the reply would tell the
@@ -412,7 +416,7 @@ impl Command {
         match self {
             Self::Append { reply, .. } => reply.is_closed(),
             Self::Read { reply, .. } => reply.is_closed(),
-            Self::Ack { reply, .. } | Self::Expire { reply, .. } => reply.is_closed(),
+            Self::Ack { reply, .. } | Self::Age { reply, .. } => reply.is_closed(),
             Self::Snapshot { reply, .. } => reply.is_closed(),
             Self::Members { reply, .. } => reply.is_closed(),
         }

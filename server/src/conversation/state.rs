@@ -61,6 +61,17 @@ pub enum News {
     Receipt(Arc<Receipt>),
 }
 
+/// Entries that have been kept for their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age {
+    /// The last of them.
+    pub up_to: u64,
+    /// Whether those that wait for somebody are deleted as well: they have expired.
+    pub undelivered: bool,
+    /// Their bucket of the expiry index.
+    pub bucket: u64,
+}
+
 /// What a downlink starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -91,6 +102,8 @@ pub struct Conversation {
     receipts: BTreeMap<AccountId, Member>,
     meta_dirty: bool,
     pending: Vec<Mutation>,
+    /// Messages deleted since this was last asked.
+    deleted: u64,
 }
 
 #[derive(Debug)]
@@ -133,6 +146,7 @@ impl Conversation {
             receipts: BTreeMap::new(),
             meta_dirty: false,
             pending: Vec::new(),
+            deleted: 0,
         }
     }
 
@@ -339,10 +353,20 @@ impl Conversation {
         Ok(self.receipts.get(&account).map_or(0, |member| member.receipt.read()))
     }
 
-    /// Deletes the entries up to `up_to` for their age, and the entry of the expiry index.
-    pub fn expire(&mut self, up_to: u64, bucket: u64, news: &mut Vec<(DeviceId, News)>) {
-        self.pending.push(Mutation::Delete(keys::expiry(bucket, self.id)));
-        let up_to = up_to.min(self.meta.head);
+    /// Deletes entries for their age, and their entry of the expiry index once all are gone.
+    pub fn age(&mut self, age: &Age, news: &mut Vec<(DeviceId, News)>) {
+        let up_to = age.up_to.min(self.meta.head);
+        if age.undelivered {
+            self.expire(up_to, news);
+        }
+        self.delete_up_to(up_to.min(self.delivered_to_all()));
+        if self.meta.low >= up_to {
+            self.pending.push(Mutation::Delete(keys::expiry(age.bucket, self.id)));
+        }
+    }
+
+    /// Gives up the entries up to `up_to` that somebody hasn't fetched.
+    fn expire(&mut self, up_to: u64, news: &mut Vec<(DeviceId, News)>) {
         if up_to <= self.meta.low {
             return;
         }
@@ -354,8 +378,7 @@ impl Conversation {
         }
         for account in self.members {
             let member = self.receipts.entry(account).or_default();
-            let had = member.receipt.delivered();
-            let missed_first = had.max(self.meta.low) + 1;
+            let missed_first = member.receipt.delivered().max(self.meta.low) + 1;
             if missed_first <= up_to
                 && member.receipt.expire(Span { first: missed_first, last: up_to })
             {
@@ -393,6 +416,11 @@ impl Conversation {
         } else {
             0
         }
+    }
+
+    /// How many messages were deleted since this was last asked.
+    pub fn take_deleted(&mut self) -> u64 {
+        std::mem::take(&mut self.deleted)
     }
 
     /// What a downlink of `device` starts from; `None` if the device has no part here.
@@ -482,6 +510,7 @@ impl Conversation {
             let from = keys::message(self.id, self.meta.low + 1);
             let to = keys::message(self.id, up_to + 1);
             self.pending.push(Mutation::DeleteRange(from, to));
+            self.deleted += up_to - self.meta.low;
             self.meta.low = up_to;
             self.meta_dirty = true;
         }

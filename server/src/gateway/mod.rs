@@ -79,12 +79,12 @@ pub struct Shared {
 
 /// Accepts connections and serves them.
 pub struct Gateway {
-    pub(self) shared: Arc<Shared>,
-    pub(self) gate: Arc<Gate>,
+    shared: Arc<Shared>,
+    gate: Arc<Gate>,
 }
 
 /// What is counted and limited across connections.
-pub(self) struct Gate {
+struct Gate {
     sign_ins: AddressLimit,
     registrations: AddressLimit,
     addresses: Mutex<BTreeMap<IpAddr, u32>>,

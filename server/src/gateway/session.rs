@@ -125,11 +125,17 @@ impl Session {
         Code::Internal
     }
 
-    /// Ends a stream in both directions for a reason.
-    pub(super) fn reset(&self, frames: &mut Frames, writer: &mut FrameWriter, code: Code) {
+    /// Ends a stream in both directions for a reason. The connection goes on.
+    pub(super) fn reset(
+        &self,
+        frames: &mut Frames,
+        writer: &mut FrameWriter,
+        code: Code,
+    ) -> uplink::End {
         self.shared.metrics.streams_reset.count(code);
         frames.stop(code);
         writer.reset(code);
+        Ok(())
     }
 }
 
@@ -232,7 +238,9 @@ impl Running<'_> {
         // Entered before the mailbox is read: what is appended in between comes as news.
         let mut entered = provisional.is_none().then(|| Entered::new(session));
         let waiting = self.mailbox().await?;
-        self.welcome(&guest, mailbox::count(&waiting)).await?;
+        let mailbox = mailbox::count(&waiting);
+        session.shared.metrics.mailbox_positions.observe(mailbox.positions as f64);
+        self.welcome(&guest, mailbox).await?;
         drop(guest);
         if entered.is_some() {
             self.fill(&waiting);

@@ -40,16 +40,16 @@ pub(super) async fn serve(
         Ok(Ok(Some(_))) => return Err(Code::UnexpectedFrame),
         Ok(Ok(None)) | Ok(Err(Stop::Reset | Stop::Lost)) => return Ok(()),
         Ok(Err(Stop::Decode(error))) => return Err(session.refused_frame(&error)),
-        Err(_) => return Ok(session.reset(&mut frames, &mut answers, Code::StreamIdle)),
+        Err(_) => return session.reset(&mut frames, &mut answers, Code::StreamIdle),
     };
     frames.set_limit(limits::FRAME_BYTES);
     let conversation = opened.conversation;
     let members = match members(&session, &opened).await {
         Ok(members) => members,
-        Err(code) => return Ok(session.reset(&mut frames, &mut answers, code)),
+        Err(code) => return session.reset(&mut frames, &mut answers, code),
     };
     if !session.claim_uplink(conversation) {
-        return Ok(session.reset(&mut frames, &mut answers, Code::DuplicateStream));
+        return session.reset(&mut frames, &mut answers, Code::DuplicateStream);
     }
     session.shared.metrics.uplinks.inc();
     let mut uplink = Uplink { session: &session, conversation, members, due: VecDeque::new() };
@@ -120,8 +120,7 @@ impl Uplink<'_> {
                     Ok(Err(Stop::Reset | Stop::Lost)) => return Ok(()),
                     Ok(Err(Stop::Decode(error))) => return Err(self.session.refused_frame(&error)),
                     Err(_) if self.due.is_empty() => {
-                        self.session.reset(frames, answers, Code::StreamIdle);
-                        return Ok(());
+                        return self.session.reset(frames, answers, Code::StreamIdle);
                     }
                     Err(_) => {}
                 },
@@ -136,6 +135,7 @@ impl Uplink<'_> {
                 self.session.pace().await;
                 let accounts = self.accounts().await?;
                 let counter = send.counter;
+                shared.metrics.envelope.inc_by(send.envelope.0.len() as u64);
                 let conversations = &shared.conversations;
                 let device = self.session.device;
                 let answer = conversations.append(self.conversation, device, accounts, send).await;

@@ -40,7 +40,7 @@ struct Bench {
 fn bench(cached_conversations: usize) -> Bench {
     let store = Arc::new(MapStore::default());
     let shared: Arc<dyn Store> = store.clone();
-    let directory = Directory::new(shared.clone(), Random::seeded(1), 100);
+    let directory = Directory::new(shared.clone(), Random::seeded(1), 100, 16);
     let ears = Arc::new(Ears::default());
     let audience: Arc<dyn Audience> = ears.clone();
     let metrics = Arc::new(Metrics::new());

@@ -1,7 +1,7 @@
 use tern_protocol::{code::Code, frame::Span, receipts::Tick};
 
 use super::world::*;
-use crate::conversation::state::News;
+use crate::conversation::state::{Age, News};
 
 /// The devices that have news of messages, with the sequence numbers.
 fn messages(world: &World) -> Vec<(u64, u64)> {
@@ -167,7 +167,7 @@ fn expired_entries_are_skipped_and_their_sender_told() {
     world.ack(20, 1);
     world.ack(11, 4);
     world.commit();
-    world.state.expire(3, 10, &mut world.news);
+    world.state.age(&Age { up_to: 3, undelivered: true, bucket: 10 }, &mut world.news);
     world.commit();
     world.crash();
     assert_eq!(world.stored().into_keys().collect::<Vec<_>>(), [4]);
@@ -180,6 +180,27 @@ fn expired_entries_are_skipped_and_their_sender_told() {
     member.merge(of_bob);
     let ticks: Vec<_> = (1..=4).map(|seq| member.tick(seq)).collect();
     assert_eq!(ticks, [Tick::Delivered, Tick::Failed, Tick::Failed, Tick::Sent]);
+}
+
+#[test]
+fn with_retention_what_is_delivered_goes_first_and_what_waits_stays_longer() {
+    let mut world = World::new();
+    world.rules.delete_delivered = false;
+    world.say(10, 1);
+    world.say(10, 2);
+    let bucket = world.now_ms / world.rules.bucket_ms;
+    let is_indexed =
+        |world: &World| world.disk.contains_key(&crate::keys::expiry(bucket, conversation()));
+    world.ack(20, 1);
+    world.ack(11, 2);
+    world.state.age(&Age { up_to: 2, undelivered: false, bucket }, &mut world.news);
+    world.commit();
+    assert_eq!(world.stored().into_keys().collect::<Vec<_>>(), [2]);
+    assert!(is_indexed(&world));
+    world.state.age(&Age { up_to: 2, undelivered: true, bucket }, &mut world.news);
+    world.commit();
+    assert!(world.stored().is_empty() && !is_indexed(&world));
+    assert_eq!(world.snapshot(20).expired_to, 2);
 }
 
 #[test]
