@@ -445,3 +445,6 @@ fn parse_id<T>(value: &[u8], make: fn(u64) -> Option<T>) -> Result<T, DirectoryE
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;
