@@ -134,8 +134,15 @@ impl Sender {
                 self.sent = self.sent.saturating_sub(1);
                 Ok(Some(message_id))
             }
-            // An earlier send of the window was refused, so this one can't have been accepted,
-            // unless the server breaks the order of counters.
+            // One sent before it was refused on this stream, and accepted from an earlier one that
+            // the server read late. Both are sent again, and get their first answers.
+            _ if self
+                .pending
+                .iter()
+                .any(|it| it.message_id == message_id && it.counter == accepted.counter) =>
+            {
+                Ok(None)
+            }
             _ => Err(Code::UnexpectedFrame),
         }
     }
@@ -161,6 +168,9 @@ impl Sender {
                     return Err(Code::UnexpectedFrame);
                 }
                 self.renumber(refused.last + 1, &mut outcome);
+                // What the server accepted up to there isn't of use to this client any more, and a
+                // server takes nothing that settles less than it was told before.
+                self.settled = refused.last;
             }
             // The answers are settled as soon as the caller has stored them.
             Code::WindowExceeded => {}
@@ -201,8 +211,6 @@ impl Sender {
 
     fn renumber(&mut self, first: u64, outcome: &mut RefusedOutcome) {
         self.next = first;
-        // A server that has forgotten counters forces the memory of their answers back as well.
-        self.settled = self.settled.min(first - 1);
         for pending in &mut self.pending {
             if pending.counter != self.next {
                 pending.counter = self.next;
@@ -278,6 +286,15 @@ impl Answers {
         }
         if send.counter != self.last + 1 {
             return Verdict::Refuse(Code::CounterGap);
+        }
+        // A send of an earlier connection may be read after later ones. Its message may have got
+        // another counter meanwhile, and been accepted under that: then the answer is remembered,
+        // or a later send, which alone can have settled it, has said more than this one.
+        let is_remembered = |kept: &Answer| {
+            kept.message_id == send.message_id && kept.accepted.counter > send.settled
+        };
+        if send.settled < self.settled || self.kept.iter().any(is_remembered) {
+            return Verdict::Refuse(Code::CounterReused);
         }
         // What this very send settles counts already, but not beyond what was accepted.
         let settled = self.settled.max(send.settled.min(self.last));
@@ -381,6 +398,38 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_may_overtake_one_that_was_refused_for_now() {
+        let mut sender = Sender::new(0, [(1, 10), (2, 20)], 8);
+        while sender.next_send(0).is_some() {}
+        let busy = Refused { counter: 1, code: Code::Overloaded, retry_after_ms: 5, last: 0 };
+        sender.refused(&busy, 0).unwrap();
+        // The server has read 1 from a connection before, and so 2 is the next one.
+        let accepted = |counter| Accepted { counter, seq: counter, time_ms: 1 };
+        assert_eq!(sender.accepted(&accepted(2)), Ok(None));
+        while sender.next_send(5).is_some() {}
+        assert_eq!(sender.accepted(&accepted(1)), Ok(Some(10)));
+        assert_eq!(sender.accepted(&accepted(2)), Ok(Some(20)));
+        assert!(sender.is_idle());
+    }
+
+    #[test]
+    fn a_late_send_of_a_renumbered_message_is_not_appended_again() {
+        // On the first connection: two messages that are refused for good, 30 and 40 behind them.
+        // The refusals arrive and 30 and 40 get the counters 1 and 2 on a second connection.
+        let late = |counter, message_id| send(SendHead { counter, message_id, settled: 0 });
+        let mut server = Server::default();
+        let head = |counter, message_id, settled| send(SendHead { counter, message_id, settled });
+        server.take(&head(1, 30, 0)).unwrap();
+        // Now the server reads what is left of the first.
+        let refused = server.take(&late(2, 30)).unwrap_err();
+        assert_eq!(refused.code, Code::CounterReused);
+        server.take(&head(2, 40, 1)).unwrap();
+        let refused = server.take(&late(3, 30)).unwrap_err();
+        assert_eq!(refused.code, Code::CounterReused);
+        assert_eq!(server.log, [30, 40]);
+    }
+
+    #[test]
     fn a_client_that_never_settles_is_stopped() {
         let mut server = Server::default();
         let head = |counter| SendHead { counter, message_id: counter, settled: 0 };
@@ -461,7 +510,8 @@ mod tests {
         assert_eq!(outcome.failed, None);
         let reused = Refused { counter: 4, ..reused };
         assert_eq!(sender.refused(&reused, 0).unwrap(), RefusedOutcome::default());
-        assert_eq!(sender.next_send(0).unwrap().counter, 10);
+        let head = sender.next_send(0).unwrap();
+        assert_eq!((head.counter, head.settled), (10, 9));
     }
 
     #[test]

@@ -141,8 +141,8 @@ struct Outbox {
     unanswered: BTreeMap<u64, u64>,
 }
 
-/// A client and a server at the two ends of an uplink, with connections that die, a client that
-/// dies, and refusals for now and for good. Or, one time in four, one end alone with a peer that
+/// A client and a server at the two ends of an uplink, with connections that die, sends that are read
+/// after their connection's death, a client that dies, and refusals for now and for good. Or, one time in four, one end alone with a peer that
 /// answers or sends anything.
 pub fn uplink(bytes: &[u8]) {
     let mut source = Source::new(bytes);
@@ -164,6 +164,8 @@ struct Uplink {
     log: Vec<u64>,
     up: VecDeque<Send>,
     down: VecDeque<Result<Accepted, Refused>>,
+    /// Sends of earlier connections that the server reads late; nobody awaits their answers.
+    late: VecDeque<Send>,
     now_ms: u64,
 }
 
@@ -175,13 +177,22 @@ impl Uplink {
         let window = 1 + source.u8() as u16;
         let mut sender = uplink::Sender::new(0, [], window);
         while !source.is_empty() {
-            match source.below(12) {
+            match source.below(13) {
                 0..=2 => self.assign(&mut sender),
                 3..=5 => self.send(&mut sender),
                 6..=7 => self.serve(source.below(6) == 0),
                 8..=9 => self.take_answer(&mut sender),
                 10 => self.now_ms += 500,
+                11 => {
+                    if let Some(send) = self.late.pop_front() {
+                        drop(self.answer(&send, false));
+                    }
+                }
                 _ => {
+                    // A connection dies. What it carried is lost, or read late.
+                    if source.bool() {
+                        self.late.append(&mut self.up);
+                    }
                     self.up.clear();
                     self.down.clear();
                     sender.restart();
@@ -237,17 +248,23 @@ impl Uplink {
     }
 
     fn serve(&mut self, busy: bool) {
-        let Some(send) = self.up.pop_front() else { return };
+        if let Some(send) = self.up.pop_front() {
+            let answer = self.answer(&send, busy);
+            self.down.push_back(answer);
+        }
+    }
+
+    fn answer(&mut self, send: &Send, busy: bool) -> Result<Accepted, Refused> {
         let refuse = |code, retry_after_ms, last| {
             Err(Refused { counter: send.counter, code, retry_after_ms, last })
         };
         let last = self.answers.last();
-        let answer = match self.answers.judge(&send, 100) {
+        let answer = match self.answers.judge(send, 100) {
             uplink::Verdict::Append if busy => refuse(Code::Overloaded, 1_000, last),
             uplink::Verdict::Append => {
                 assert!(!self.log.contains(&send.message_id), "appended twice");
                 self.log.push(send.message_id);
-                Ok(self.answers.record(&send, self.log.len() as u64, 1))
+                Ok(self.answers.record(send, self.log.len() as u64, 1))
             }
             uplink::Verdict::Repeat(accepted) => Ok(accepted),
             uplink::Verdict::Refuse(code) => refuse(code, 0, last),
@@ -257,7 +274,7 @@ impl Uplink {
         let kept: Vec<_> = self.answers.kept().copied().collect();
         let restored = uplink::Answers::restore(self.answers.last(), self.answers.settled(), kept);
         assert_eq!(restored, self.answers);
-        self.down.push_back(answer);
+        answer
     }
 
     fn take_answer(&mut self, sender: &mut uplink::Sender) {
