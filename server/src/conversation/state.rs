@@ -462,18 +462,20 @@ impl Conversation {
             }
         }
         transaction.mutations.append(&mut self.pending);
-        if self.meta_dirty {
-            self.meta_dirty = false;
+        let changed = self.meta_dirty || transaction.mutations.len() > before;
+        if changed {
             let key = keys::meta(self.id);
-            let value = self.meta.to_bytes();
-            transaction.conditions.push(match self.stored_meta.take() {
-                Some(stored) => Condition::Equals(key.clone(), stored),
+            transaction.conditions.push(match &self.stored_meta {
+                Some(stored) => Condition::Equals(key.clone(), stored.clone()),
                 None => Condition::Absent(key.clone()),
             });
-            self.stored_meta = Some(value.clone());
-            transaction.mutations.push(Mutation::Put(key, value));
+            if std::mem::take(&mut self.meta_dirty) {
+                let value = self.meta.to_bytes();
+                self.stored_meta = Some(value.clone());
+                transaction.mutations.push(Mutation::Put(key, value));
+            }
         }
-        transaction.mutations.len() > before
+        changed
     }
 
     fn receipt_changed(
