@@ -185,7 +185,7 @@ impl Uplink {
                 10 => self.now_ms += 500,
                 11 => {
                     if let Some(send) = self.late.pop_front() {
-                        drop(self.answer(&send, false));
+                        let _ = self.answer(&send, false);
                     }
                 }
                 _ => {
