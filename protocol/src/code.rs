@@ -68,7 +68,6 @@ codes! {
     0x202 StreamIdle "streamIdle" "silent for too long; open another when needed"
     0x203 UnknownStream "unknownStream" "a kind of stream that the receiver doesn't know"
     0x204 Gap "gap" "a downlink starts beyond what the client holds"
-    0x205 NotSignedIn "notSignedIn" "the hello was rejected"
     0x300 UnsupportedRevision "unsupportedRevision" "speak a lower revision"
     0x301 BadSignature "badSignature" "the signature doesn't fit key, nonce, certificate and ids"
     0x302 UnknownDevice "unknownDevice" "there is no such device"
