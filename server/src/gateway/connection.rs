@@ -193,6 +193,7 @@ impl Door<'_> {
                     return Ok(guest);
                 }
                 Err((code, retry_after_ms)) => {
+                    tracing::debug!(code = code.name(), address = %self.address, "a hello was rejected");
                     self.shared.metrics.hellos_rejected.count(code);
                     let text = code.meaning().to_owned();
                     self.writer.queue(&Frame::Rejected(Rejected { code, text, retry_after_ms }));
@@ -283,6 +284,7 @@ impl Door<'_> {
         let directory = &self.shared.directory;
         let registered = directory.register(register, &self.shared.policy, now_ms).await;
         let (account, device) = registered.map_err(|error| self.failed(&error))?;
+        tracing::info!(account = %account.account, %device, "registered");
         for other in account.devices.iter().filter(|other| other.device != device) {
             self.shared.hub.event(other.device, Event::DevicesChanged);
         }

@@ -203,6 +203,7 @@ impl Gateway {
         let handshakes = metrics.handshakes_in_progress.get();
         if metrics.connections.get() >= i64::from(listen.connections) {
             metrics.count_limited(Limited::Connections);
+            tracing::warn!(limit = listen.connections, "as many connections as allowed: refused");
             return incoming.refuse();
         }
         if handshakes >= i64::from(listen.handshakes) {

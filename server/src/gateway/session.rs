@@ -147,6 +147,8 @@ struct Entered {
 impl Entered {
     fn new(session: &Arc<Session>) -> Self {
         let shared = &session.shared;
+        let (account, device) = (session.account, session.device);
+        tracing::debug!(%account, %device, epoch = session.epoch, "signed in");
         shared.metrics.sessions.inc();
         shared.hub.connect(
             session.account,
@@ -207,6 +209,7 @@ pub(super) async fn run(
     let end = running.run(guest, provisional).await;
     // The streams end with the connection, and their tasks with the streams.
     let code = *end.as_ref().err().unwrap_or(&Code::NoError);
+    tracing::debug!(device = %session.device, epoch = session.epoch, code = code.name(), "left");
     if session.connection.close_reason().is_none() {
         session.shared.metrics.closed.count(code);
         session.connection.close(var_int(code), code.name().as_bytes());
