@@ -573,6 +573,8 @@ class Uplink:
             except StreamEnded as ended:
                 return ended.code
             self.take(frame)
+            if self.idle and len(self.session.uplinks) >= UPLINKS:
+                self.session._pump()  # another conversation may wait for this stream
             self.session.changed()
 
     def take(self, frame: Frame) -> None:
@@ -641,6 +643,7 @@ class Session:
         self.going_away = None
         self.duplicates = 0  # deliveries that were there already
         self.withhold_acks = False
+        self.expects_close = False
         self.unanswered_sends = 16  # until the welcome says it
         self.uplinks: dict[bytes, Uplink] = {}
         self._session: Stream | None = None
@@ -714,9 +717,9 @@ class Session:
             else:
                 raise Rejected(frame.body.code, frame.body.text, frame.body.retryAfterMs)
         await connection.until(lambda: connection.handshake, "the handshake")
-        self._spawn(self._read_session())
-        self._spawn(self._accept_downlinks())
-        self._spawn(self._keep_alive())
+        self._spawn(self._read_session)
+        self._spawn(self._accept_downlinks)
+        self._spawn(self._keep_alive)
         self._pump()
 
     def _welcomed(self, body) -> None:
@@ -741,15 +744,15 @@ class Session:
             task.cancel()
         self.connection.vanish()
 
-    def _spawn(self, work) -> asyncio.Task:
-        task = asyncio.create_task(self._guard(work))
+    def _spawn(self, work, *values) -> asyncio.Task:
+        task = asyncio.create_task(self._guard(work, *values))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _guard(self, work) -> None:
+    async def _guard(self, work, *values) -> None:
         try:
-            await work
+            await work(*values)
         except (ConnectionClosed, ConnectionError, asyncio.CancelledError):
             if self.connection.closed and self.connection.closed.code == Code.deviceRemoved:
                 self.store.forget()
@@ -827,9 +830,11 @@ class Session:
     async def sent(self, number: int) -> sqlite3.Row:
         """Waits for the answer to a message and gives its row."""
         return await self.until(
-            lambda: (row := self.store.sent(number))
-            and (row["seq"] is not None or row["refused"] is not None)
-            and row,
+            lambda: (
+                (row := self.store.sent(number))
+                and (row["seq"] is not None or row["refused"] is not None)
+                and row
+            ),
             "the answer to a send",
         )
 
@@ -857,7 +862,7 @@ class Session:
         peer = self.store.conversation(conversation)["peer"]
         self.store.commit()
         uplink = self.uplinks[conversation] = Uplink(self, conversation, int(peer or 0))
-        uplink.task = self._spawn(self._run_uplink(uplink))
+        uplink.task = self._spawn(self._run_uplink, uplink)
         return uplink
 
     async def _run_uplink(self, uplink: Uplink) -> None:
@@ -889,7 +894,7 @@ class Session:
         incoming = self.connection.incoming
         while True:
             await self.until(lambda: incoming, "a downlink", timeout=3600)
-            self._spawn(self._downlink(incoming.popleft()))
+            self._spawn(self._downlink, incoming.popleft())
 
     async def _downlink(self, stream: Stream) -> None:
         try:
@@ -929,7 +934,9 @@ class Session:
             self.store.commit()
             unacknowledged += sum(frame.kind == "deliver" for frame in frames)
             if unacknowledged > UNACKNOWLEDGED:
-                raise FrameError(Code.unexpectedFrame, f"{unacknowledged} deliveries without an ack")
+                raise FrameError(
+                    Code.unexpectedFrame, f"{unacknowledged} deliveries without an ack"
+                )
             if not self.withhold_acks:
                 unacknowledged = 0
                 stream.send("ack", seq=position, revision=revision)

@@ -104,9 +104,9 @@ def test_frames_are_cut_at_any_byte():
     data = b"".join(vector_bytes(vector) for vector in load("frames")["vectors"])
     whole = [repr(frame) for frame in Framer().feed(data, end=True)]
     framer = Framer()
-    bytewise = [
-        repr(frame) for byte in data for frame in framer.feed(bytes([byte]))
-    ] + framer.feed(b"", end=True)
+    bytewise = [repr(frame) for byte in data for frame in framer.feed(bytes([byte]))] + framer.feed(
+        b"", end=True
+    )
     assert bytewise == whole
 
 
