@@ -72,6 +72,11 @@ def test_frames_have_their_meaning():
     assert kinds == set(tern.SCHEMA.Frame.schema.union_fields), "a kind without a vector"
 
 
+def test_the_worked_example_has_its_meaning():
+    for vector in load("example")["vectors"]:
+        check_meaning({**vector, "name": vector["stream"]})
+
+
 def test_frames_encode_to_the_same_meaning():
     for vector in load("frames")["vectors"]:
         frame = tern.decode(vector_bytes(vector))
