@@ -127,33 +127,33 @@ async fn serve(
         Ended::Lost(error) => Served::Lost(error, None),
         Ended::GoAway(go_away) => {
             let target = Some(go_away.target.clone()).filter(|target| !target.is_empty());
-            let moving = async {
+            let mut moving = std::pin::pin!(async {
                 tokio::time::sleep(spread(core, &go_away)).await;
                 connect(core, target.as_deref(), Purpose::SignIn).await
-            };
-            tokio::select! {
+            });
+            let moved = tokio::select! {
                 biased;
-                new = moving => match new {
-                    // The new connection is signed in: the old one is left, and what it had under
-                    // way and unanswered is sent again by the new one.
-                    Ok(new) => {
-                        link.leave();
-                        Served::Moved(new)
-                    }
-                    Err(error) => {
-                        link.leave();
-                        Served::Lost(error, target)
-                    }
-                },
+                moved = &mut moving => Some(moved),
                 ended = link.run(commands) => match ended {
                     Ended::Shutdown(done) => {
                         link.leave();
-                        Served::Stopped(done)
+                        return Served::Stopped(done);
                     }
-                    // A session gets one go-away at most, so this is the end of the connection.
-                    Ended::Lost(error) => Served::Lost(error, target.clone()),
-                    Ended::GoAway(_) => Served::Lost(ConnectError::TimedOut, target.clone()),
+                    // The old connection has ended before the new one was ready, maybe because the
+                    // server has seen the new one already. The move goes on.
+                    Ended::Lost(_) | Ended::GoAway(_) => None,
                 },
+            };
+            let moved = match moved {
+                Some(moved) => moved,
+                None => moving.await,
+            };
+            // The old connection is left, and what it had under way and unanswered is sent again by
+            // the new one.
+            link.leave();
+            match moved {
+                Ok(new) => Served::Moved(new),
+                Err(error) => Served::Lost(error, target.clone()),
             }
         }
     }
