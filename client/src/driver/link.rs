@@ -15,7 +15,7 @@ use tern_protocol::{
     session::{Client as Session, ClientInput},
 };
 use tokio::{
-    sync::{Notify, broadcast, mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -25,7 +25,7 @@ use super::{
     connect::close,
     downlink,
     io::{FrameReader, FrameWriter},
-    uplink::{self, Order},
+    uplink::{self, Order, Starved},
 };
 use crate::{
     core::{Core, Wake, lock},
@@ -86,7 +86,7 @@ pub(crate) struct Link {
     window: u16,
     wakes: broadcast::Receiver<Wake>,
     uplinks: HashMap<ConversationId, mpsc::Sender<Order>>,
-    starved: Arc<Notify>,
+    starved: Arc<Starved>,
     tasks: JoinSet<Done>,
     requests: HashMap<u32, Origin>,
     /// Requests that wait until fewer are unanswered.
@@ -113,7 +113,7 @@ impl Link {
             own: None,
             window: limits::UNANSWERED_SENDS,
             uplinks: HashMap::new(),
-            starved: Arc::default(),
+            starved: Arc::new(Starved::new()),
             tasks: JoinSet::new(),
             requests: HashMap::new(),
             queued: VecDeque::new(),

@@ -3,7 +3,14 @@
 //! What to send, and what an answer means, is decided by `tern_protocol::uplink::Sender`; the order
 //! of storing and sending is kept here.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use quinn::Connection;
 use tern_protocol::{
@@ -13,7 +20,7 @@ use tern_protocol::{
     uplink::Sender,
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Semaphore, mpsc},
     time::{Instant, sleep_until},
 };
 
@@ -70,14 +77,49 @@ impl From<StoreError> for Ended {
     }
 }
 
-/// Runs an uplink until it ends. `starved` is notified when another uplink waits for a stream.
+/// The uplinks that wait for a stream, and the idle ones that give theirs up.
+pub(crate) struct Starved {
+    waiting: AtomicUsize,
+    /// A permit for each waiting uplink for which no idle one has made place yet.
+    places: Semaphore,
+}
+
+impl Starved {
+    pub(crate) fn new() -> Self {
+        Self { waiting: AtomicUsize::new(0), places: Semaphore::new(0) }
+    }
+
+    fn begin(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.places.add_permits(1);
+    }
+
+    fn end(&self) {
+        let waiting = self.waiting.fetch_sub(1, Ordering::Relaxed) - 1;
+        // The server allowed further streams meanwhile: nobody needs to make place for them.
+        let spare = self.places.available_permits().saturating_sub(waiting);
+        self.places.forget_permits(spare);
+    }
+
+    /// Returns when the caller is to give its stream up. First come, first served, so it is the
+    /// one that has been idle for longest.
+    async fn wanted(&self) {
+        match self.places.acquire().await {
+            Ok(place) => place.forget(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Runs an uplink until it ends. `starved` is shared by the uplinks of a
+/// connection.
 pub(crate) async fn run(
     core: Arc<Core>,
     connection: Connection,
     conversation: ConversationId,
     window: u16,
     orders: mpsc::Receiver<Order>,
-    starved: Arc<Notify>,
+    starved: Arc<Starved>,
 ) -> Ended {
     match Uplink::open(core, &connection, conversation, window, &starved).await {
         Ok(uplink) => uplink.run(orders, &starved).await.unwrap_or_else(|ended| ended),
@@ -108,7 +150,7 @@ impl Uplink {
         connection: &Connection,
         conversation: ConversationId,
         window: u16,
-        starved: &Notify,
+        starved: &Starved,
     ) -> Result<Self, Ended> {
         let (send, recv) = {
             use futures_util::FutureExt;
@@ -117,8 +159,10 @@ impl Uplink {
                 None => {
                     // All streams that the server allows are in use: the uplink that has been idle
                     // for longest gives its own up.
-                    starved.notify_one();
-                    connection.open_bi().await
+                    starved.begin();
+                    let streams = connection.open_bi().await;
+                    starved.end();
+                    streams
                 }
             }
             .map_err(|error| Ended::Broken(error.into()))?
@@ -152,7 +196,7 @@ impl Uplink {
     async fn run(
         mut self,
         mut orders: mpsc::Receiver<Order>,
-        starved: &Notify,
+        starved: &Starved,
     ) -> Result<Ended, Ended> {
         let idle_for = self.core.settings.uplink_idle;
         self.push_mark().await?;
@@ -182,7 +226,9 @@ impl Uplink {
                         return Ok(self.finish().await);
                     }
                 }
-                () = starved.notified(), if is_idle => return Ok(self.finish().await),
+                () = starved.wanted(), if is_idle => {
+                    return Ok(self.finish().await);
+                }
             }
         }
     }
