@@ -168,13 +168,18 @@ impl Uplink {
             .map_err(|error| Ended::Broken(error.into()))?
         };
         let limit = usize::from(window);
-        let (peer, taken) = core
+        let stored = core
             .store
             .durably(move |db| {
                 let peer: AccountId = conversations::peer(db, conversation)?;
                 Ok((peer, outbox::take(db, conversation, 0, limit)?))
             })
-            .await?;
+            .await;
+        let (peer, taken) = match stored {
+            // Somebody is typing where nothing was said yet: the first message opens the stream.
+            Err(StoreError::UnknownConversation) => return Err(Ended::Idle),
+            stored => stored?,
+        };
         let unanswered = taken.messages.iter().map(|m| (m.counter, m.message_id));
         let mut uplink = Self {
             sender: Sender::new(taken.settled, unanswered, window),

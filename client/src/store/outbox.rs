@@ -15,7 +15,7 @@ use tern_protocol::{
 use super::{Result, bits_id, conversations, id_bits, number, unsigned};
 
 /// Names a message on this device. Grows in the order in which messages were stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LocalId(pub(crate) i64);
 
 impl LocalId {

@@ -128,17 +128,15 @@ impl Fake {
         }
     }
 
-    /// Closes every connection, once there is one.
-    pub async fn drop_connections(&self, code: Code) {
-        self.until(|world| !world.connections.is_empty()).await;
+    /// Closes every connection.
+    pub fn drop_connections(&self, code: Code) {
         for (_, connection, _) in self.world().connections.drain(..) {
             connection.close(VarInt::from_u32(u32::from(code.value())), b"");
         }
     }
 
-    /// Sends a frame on every session stream, once there is one.
-    pub async fn tell_all(&self, frame: &Frame) {
-        self.until(|world| !world.connections.is_empty()).await;
+    /// Sends a frame on every session stream.
+    pub fn tell_all(&self, frame: &Frame) {
         for (_, _, tell) in &self.world().connections {
             tell.send_replace(Some(frame.clone()));
         }
@@ -217,6 +215,25 @@ impl Handler {
             }
             world.connections.push((known.device, connection.clone(), tell));
         });
+        let epoch = self.change(|world| {
+            world.epoch += 1;
+            world.epoch
+        });
+        let welcome = Welcome {
+            revision: 1,
+            account: known.account,
+            device: known.device,
+            name: known.name.clone(),
+            epoch,
+            ticket: Secret::new(known.device.get().to_le_bytes()),
+            ticket_for_ms: 1_000_000,
+            time_ms: 1,
+            mailbox: Mailbox::default(),
+            limits: Limits { unanswered_sends: 8, ..Limits::default() },
+            extensions: Vec::new(),
+        };
+        // The test may act as soon as its client is welcome, so everything is in place before.
+        write(&mut send, &Frame::Welcome(welcome)).await?;
         tokio::spawn(self.clone().downlinks(connection.clone(), known.clone()));
         loop {
             tokio::select! {
@@ -259,24 +276,6 @@ impl Handler {
             };
             match self.judge(hello.credential, nonce, is_early) {
                 Ok(known) => {
-                    let epoch = self.change(|world| {
-                        world.epoch += 1;
-                        world.epoch
-                    });
-                    let welcome = Welcome {
-                        revision: 1,
-                        account: known.account,
-                        device: known.device,
-                        name: known.name.clone(),
-                        epoch,
-                        ticket: Secret::new(known.device.get().to_le_bytes()),
-                        ticket_for_ms: 1_000_000,
-                        time_ms: 1,
-                        mailbox: Mailbox::default(),
-                        limits: Limits { unanswered_sends: 8, ..Limits::default() },
-                        extensions: Vec::new(),
-                    };
-                    write(&mut send, &Frame::Welcome(welcome)).await?;
                     return Some((send, known));
                 }
                 Err(code) => {

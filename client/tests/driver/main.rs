@@ -209,7 +209,7 @@ async fn a_lost_connection_comes_back_with_the_ticket_in_early_data() {
     let _bob = person(&fake, "bob").await;
     ann.client.connect();
     ann.connection(|state| matches!(state, ConnectionState::Connected)).await;
-    fake.drop_connections(Code::Internal).await;
+    fake.drop_connections(Code::Internal);
     ann.connection(|state| matches!(state, ConnectionState::Waiting { .. })).await;
     let local = ann.client.send("bob", b"back").await.unwrap();
     ann.client.wait_for_tick(local, Tick::Sent).await.unwrap();
@@ -234,7 +234,7 @@ async fn a_replaced_device_does_not_fight() {
     let mut ann = person(&fake, "ann").await;
     ann.client.connect();
     ann.connection(|state| matches!(state, ConnectionState::Connected)).await;
-    fake.drop_connections(Code::Replaced).await;
+    fake.drop_connections(Code::Replaced);
     ann.connection(|state| {
         matches!(state, ConnectionState::Stopped { error: ConnectError::Closed(Code::Replaced) })
     })
@@ -253,8 +253,7 @@ async fn a_draining_server_is_left_for_another_connection() {
         within_ms: 100,
         target: fake.address.to_string(),
         text: String::new(),
-    }))
-    .await;
+    }));
     // Connected anew without having been disconnected.
     loop {
         match ann.events.next().await.unwrap() {

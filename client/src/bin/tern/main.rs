@@ -1,6 +1,7 @@
 //! `tern`: chat from the command line.
 //!
 //! Everything that a command knows is in the home folder; each run opens it, does one thing and leaves.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may panic"))]
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
