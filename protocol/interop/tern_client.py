@@ -708,14 +708,13 @@ class Session:
                 self._welcomed(frame.body)
             elif frame.kind != "rejected":
                 raise FrameError(Code.unexpectedFrame, f"{frame} instead of a welcome")
-            elif ticket is not None and frame.body.code in (
-                Code.ticketInvalid,
-                Code.ticketExpired,
-                Code.unknownDevice,
-            ):
-                store.ticket = None  # [TERN-5.2-8]
             else:
-                raise Rejected(frame.body.code, frame.body.text, frame.body.retryAfterMs)
+                code, retry_after_ms = frame.body.code, frame.body.retryAfterMs
+                keeps, step = tern.after_rejection(code, retry_after_ms, ticket is not None)
+                if not keeps:
+                    store.ticket = None
+                if step != "signIn":
+                    raise Rejected(code, frame.body.text, retry_after_ms)
         await connection.until(lambda: connection.handshake, "the handshake")
         self._spawn(self._read_session)
         self._spawn(self._accept_downlinks)
@@ -754,7 +753,8 @@ class Session:
         try:
             await work(*values)
         except (ConnectionClosed, ConnectionError, asyncio.CancelledError):
-            if self.connection.closed and self.connection.closed.code == Code.deviceRemoved:
+            closed = self.connection.closed
+            if closed is not None and closed.by_peer and not tern.after_close(closed.code)[0]:
                 self.store.forget()
         except FrameError as error:
             self.connection.abort(error.code, error.text)

@@ -338,6 +338,29 @@ class DeviceKey:
         return self._private.sign(message)
 
 
+# --- Tickets -----------------------------------------------------------------------------------
+
+
+def after_rejection(code: int, retry_after_ms: int, by_ticket: bool) -> tuple[bool, str]:
+    """Whether a ticket is kept when a hello was rejected, and what comes next. [TERN-5.3-4]"""
+    if by_ticket and code in (Code.ticketInvalid, Code.ticketExpired, Code.unknownDevice):
+        return False, "signIn"
+    return True, "later" if retry_after_ms else "giveUp"
+
+
+def after_close(code: int | None) -> tuple[bool, str]:
+    """Likewise when the server has closed; None is a connection that was lost."""
+    if code == Code.deviceRemoved:
+        return False, "giveUp"
+    ours = (Code.malformedFrame, Code.frameTooLarge, Code.unknownFrame, Code.unexpectedFrame)
+    if code in (Code.replaced, Code.ackBackwards, Code.ackBeyondHead, Code.markBeyondHead, *ours):
+        return True, "giveUp"
+    return True, "reconnect"
+
+
+# --- Grease ------------------------------------------------------------------------------------
+
+
 def grease() -> int:
     return random.choice(GREASE)
 

@@ -161,4 +161,28 @@ def test_ids():
     assert not set(ids["notGrease"]) & set(tern.GREASE)
 
 
+def test_tickets():
+    for scenario in load("tickets")["scenarios"]:
+        ticket, step = scenario["holds"], None
+        for number, vector in enumerate(scenario["steps"]):
+            where = f"{scenario['name']}, step {number}"
+            presents = {"signIn": True} if ticket is None else {"ticket": ticket}
+            assert presents == vector["presents"], where
+            answer = vector["answer"]
+            if "welcome" in answer:
+                keeps, step = True, "signedIn"
+                ticket = answer["welcome"]["ticket"]
+            elif "rejected" in answer:
+                rejected = answer["rejected"]
+                keeps, step = tern.after_rejection(
+                    tern.Code[rejected["code"]], int(rejected["retryAfterMs"]), "ticket" in presents
+                )
+            else:
+                keeps, step = tern.after_close(
+                    tern.Code[answer["close"]] if "close" in answer else None
+                )
+            ticket = ticket if keeps else None
+            assert (ticket, step) == (vector["keeps"], vector["next"]), f"{where}: {ticket}, {step}"
+
+
 TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]
