@@ -3,7 +3,7 @@
 # Every stream of a Tern connection carries a sequence of `Frame` messages in standard Cap'n Proto
 # stream framing with exactly one segment: four zero bytes, the segment's length in words as a
 # little-endian UInt32, then the segment. A frame, with its eight bytes of framing, is never longer
-# than 131,072 bytes, and never longer than 8,192 bytes before the client is signed in. SPEC.md is
+# than 131,072 bytes, and the first frame of a stream never longer than 8,192 bytes. SPEC.md is
 # normative; where a comment here and SPEC.md disagree, SPEC.md is right and this file is mended.
 #
 # Conventions

@@ -17,7 +17,7 @@ use tern_protocol::{
     limits,
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::{Instant, timeout},
 };
 
@@ -40,19 +40,51 @@ const CHUNK_MESSAGES: (usize, usize) = (16, 128);
 /// Chunks whose messages take less than this are followed by larger ones.
 const SMALL_CHUNK_BYTES: usize = 32 * 1024;
 
+/// Keeps downlinks in the order in which they were asked for: the next one is opened when this one
+/// is, or turned out to have nothing to say.
+pub(super) struct Turn {
+    /// Ends when it is this one's turn.
+    before: Option<oneshot::Receiver<()>>,
+    /// Dropped when it is the next one's.
+    after: oneshot::Sender<()>,
+}
+
+impl Turn {
+    /// The turn behind `last`, which becomes that behind this one.
+    pub(super) fn behind(last: &mut Option<oneshot::Receiver<()>>) -> Self {
+        let (after, next) = oneshot::channel();
+        Self { before: last.replace(next), after }
+    }
+
+    /// Waits for the turn; it is over when the result is dropped.
+    async fn come(self) -> oneshot::Sender<()> {
+        if let Some(before) = self.before {
+            // Nobody sends: the end of the sender is the signal.
+            let _ = before.await;
+        }
+        self.after
+    }
+}
+
 /// Opens a downlink for a conversation and serves it until there is nothing to do for a while. The
 /// error closes the connection.
 pub(super) async fn serve(
     session: Arc<Session>,
     conversation: ConversationId,
     wake: Arc<Notify>,
+    turn: Turn,
 ) -> End {
-    let end = open_and_serve(&session, conversation, &wake).await;
+    let end = open_and_serve(&session, conversation, &wake, turn).await;
     session.inbox.release(conversation);
     end
 }
 
-async fn open_and_serve(session: &Session, conversation: ConversationId, wake: &Notify) -> End {
+async fn open_and_serve(
+    session: &Session,
+    conversation: ConversationId,
+    wake: &Notify,
+    turn: Turn,
+) -> End {
     // What the inbox has was durable before it got there, so the snapshot asked for now covers it.
     let first = session.inbox.take(conversation);
     let conversations = &session.shared.conversations;
@@ -75,7 +107,9 @@ async fn open_and_serve(session: &Session, conversation: ConversationId, wake: &
     let info = session.shared.directory.account(*peer).await;
     let info = info.map_err(|error| session.internal(&error))?;
     let name = info.map_or_else(String::new, |info| info.name.clone());
+    let turn = turn.come().await;
     let Ok((send, receive)) = session.connection.open_bi().await else { return Ok(()) };
+    drop(turn);
     let mut writer = FrameWriter::new(send);
     writer.queue(&Frame::OpenDownlink(OpenDownlink {
         conversation,

@@ -17,7 +17,7 @@ use tern_protocol::{
     limits, session as protocol,
 };
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
@@ -174,7 +174,12 @@ impl Drop for Entered {
             session.connection.close_reason(),
             Some(ConnectionError::ApplicationClosed(close)) if close.error_code == var_int(Code::NoError)
         );
-        let grace_ms = if left_by_itself { 0 } else { u64::from(shared.config.presence.grace_ms) };
+        // A server that stops doesn't wait for anybody to come back.
+        let draining = *session.gate.draining.borrow();
+        let grace_ms = match left_by_itself || draining {
+            true => 0,
+            false => u64::from(shared.config.presence.grace_ms),
+        };
         let (account, device) = (session.account, session.device);
         let seen_ms = shared.clock.now_ms();
         tokio::spawn(async move {
@@ -205,7 +210,8 @@ pub(super) async fn run(
     provisional: Option<ZeroRttAccepted>,
 ) -> Result<(), Code> {
     let mut tasks = JoinSet::new();
-    let mut running = Running { session: &session, stream, tasks: &mut tasks, downlinks: 0 };
+    let mut running =
+        Running { session: &session, stream, tasks: &mut tasks, downlinks: 0, last_turn: None };
     let end = running.run(guest, provisional).await;
     // The streams end with the connection, and their tasks with the streams.
     let code = *end.as_ref().err().unwrap_or(&Code::NoError);
@@ -229,6 +235,8 @@ struct Running<'a> {
     stream: Stream,
     tasks: &'a mut JoinSet<Ended>,
     downlinks: usize,
+    /// Ends when the downlink that was started last has its stream.
+    last_turn: Option<oneshot::Receiver<()>>,
 }
 
 impl Running<'_> {
@@ -402,7 +410,8 @@ impl Running<'_> {
             && let Some((conversation, wake)) = self.session.inbox.next_ready()
         {
             self.downlinks += 1;
-            let served = downlink::serve(self.session.clone(), conversation, wake);
+            let turn = downlink::Turn::behind(&mut self.last_turn);
+            let served = downlink::serve(self.session.clone(), conversation, wake, turn);
             self.tasks.spawn(async { Ended::Downlink(served.await) });
         }
     }
