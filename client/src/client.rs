@@ -45,8 +45,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A device of an account.
 ///
-/// Clones are handles to the same device. When the last one is dropped, everything stops at once, as if
-/// the process had died; [`Client::shutdown`] is the polite way.
+/// Clones are handles to the same device. When the last one is dropped, everything stops at once;
+/// [`Client::shutdown`] also sees to it that the server is told.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -211,15 +211,13 @@ impl Client {
         *driver = Some(Driver { commands, task });
     }
 
-    /// Closes the connection in good order, so that the server knows at once that the device is gone.
+    /// Closes the connection and waits until the server was told, so that it knows at once that the
+    /// device is gone. [`Client::connect`] starts anew.
     pub async fn shutdown(&self) {
         let driver = lock(&self.inner.driver).take();
         let leave = async {
             if let Some(driver) = driver {
-                let (done, is_done) = oneshot::channel();
-                if driver.commands.send(Command::Shutdown(done)).await.is_ok() {
-                    let _ = is_done.await;
-                }
+                driver.task.abort();
                 let _ = driver.task.await;
             }
             let endpoint = lock(&self.inner.core.endpoint).clone();

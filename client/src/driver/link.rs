@@ -61,8 +61,8 @@ pub(super) enum Origin {
 pub(crate) enum Ended {
     /// The server asks the client to go elsewhere; the link still works.
     GoAway(GoAway),
-    /// The application wants to stop.
-    Shutdown(oneshot::Sender<()>),
+    /// No handle is left to which the connection would be of use.
+    Abandoned,
     /// The connection is gone or of no more use.
     Lost(ConnectError),
 }
@@ -209,9 +209,8 @@ impl Link {
                     Err(_) => self.look_for_all().await?,
                 },
                 command = commands.recv(), if self.queued.is_empty() => match command {
-                    Some(Command::Shutdown(done)) => return Ok(Ended::Shutdown(done)),
                     Some(command) => self.obey(command),
-                    None => return Ok(Ended::Shutdown(oneshot::channel().0)),
+                    None => return Ok(Ended::Abandoned),
                 },
                 () = sleep_until(self.ping_due.unwrap_or_else(Instant::now)), if self.ping_due.is_some() => {
                     return Err(ConnectError::TimedOut);
@@ -330,7 +329,6 @@ impl Link {
                 self.ping_due = Some(Instant::now() + CHANGED_TIMEOUT);
                 self.queued.push_front((RequestBody::Ping, Origin::Ping));
             }
-            Command::Shutdown(_) => {}
         }
     }
 

@@ -46,10 +46,10 @@ pub(crate) enum Command {
     Unwatch(Vec<AccountId>),
     Typing(ConversationId, bool),
     NetworkChanged,
-    Shutdown(oneshot::Sender<()>),
 }
 
-/// Keeps connected until told to stop or until it makes no sense any more.
+/// Keeps connected until it makes no sense any more. Dropping the future leaves: QUIC closes a connection
+/// that nobody holds, and no step of the store is ever half done.
 pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Command>) {
     let mut backoff = Backoff::new();
     let mut target = None;
@@ -71,10 +71,7 @@ pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Comm
         };
         match ended {
             Served::Moved(new) => link = Some(new),
-            Served::Stopped(done) => {
-                let _ = done.send(());
-                return;
-            }
+            Served::Stopped => return,
             Served::Lost(error, elsewhere) => {
                 target = elsewhere;
                 if error.is_final() {
@@ -90,8 +87,7 @@ pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Comm
                     retry_in_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                     error,
                 }));
-                if let Some(done) = pause(wait, &mut commands).await {
-                    let _ = done.send(());
+                if pause(wait, &mut commands).await == Pause::Abandoned {
                     return;
                 }
             }
@@ -103,7 +99,7 @@ pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Comm
 enum Served {
     Moved(Link),
     Lost(ConnectError, Option<String>),
-    Stopped(oneshot::Sender<()>),
+    Stopped,
 }
 
 /// Serves a link to its end; if the server asks to go elsewhere, opens the new connection first.
@@ -120,10 +116,7 @@ async fn serve(
         backoff.reset();
     }
     match ended {
-        Ended::Shutdown(done) => {
-            link.leave();
-            Served::Stopped(done)
-        }
+        Ended::Abandoned => Served::Stopped,
         Ended::Lost(error) => Served::Lost(error, None),
         Ended::GoAway(go_away) => {
             let target = Some(go_away.target.clone()).filter(|target| !target.is_empty());
@@ -135,10 +128,7 @@ async fn serve(
                 biased;
                 moved = &mut moving => Some(moved),
                 ended = link.run(commands) => match ended {
-                    Ended::Shutdown(done) => {
-                        link.leave();
-                        return Served::Stopped(done);
-                    }
+                    Ended::Abandoned => return Served::Stopped,
                     // The old connection has ended before the new one was ready, maybe because the
                     // server has seen the new one already. The move goes on.
                     Ended::Lost(_) | Ended::GoAway(_) => None,
@@ -168,19 +158,15 @@ fn spread(core: &Core, go_away: &GoAway) -> Duration {
 
 /// Waits for the next attempt. Requests are answered that there is no connection; a change of the
 /// network ends the wait.
-async fn pause(
-    wait: Duration,
-    commands: &mut mpsc::Receiver<Command>,
-) -> Option<oneshot::Sender<()>> {
+async fn pause(wait: Duration, commands: &mut mpsc::Receiver<Command>) -> Pause {
     let until = Instant::now() + wait;
     loop {
         tokio::select! {
             biased;
-            () = tokio::time::sleep_until(until) => return None,
+            () = tokio::time::sleep_until(until) => return Pause::Over,
             command = commands.recv() => match command {
-                Some(Command::Shutdown(done)) => return Some(done),
-                None => return Some(oneshot::channel().0),
-                Some(Command::NetworkChanged) => return None,
+                None => return Pause::Abandoned,
+                Some(Command::NetworkChanged) => return Pause::Over,
                 Some(Command::Request(_, answer)) => {
                     let _ = answer.send(Err(RequestError::ConnectionLost));
                 }
@@ -190,4 +176,12 @@ async fn pause(
             },
         }
     }
+}
+
+/// How a pause ended.
+#[derive(PartialEq, Eq)]
+enum Pause {
+    Over,
+    /// No handle is left to which the connection would be of use.
+    Abandoned,
 }
