@@ -70,7 +70,7 @@ pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Comm
             }
         };
         match ended {
-            Served::Moved(new) => link = Some(new),
+            Served::Moved(new) => link = Some(*new),
             Served::Stopped => return,
             Served::Lost(error, elsewhere) => {
                 target = elsewhere;
@@ -97,7 +97,7 @@ pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Comm
 
 /// How the service of a link ended.
 enum Served {
-    Moved(Link),
+    Moved(Box<Link>),
     Lost(ConnectError, Option<String>),
     Stopped,
 }
@@ -142,7 +142,7 @@ async fn serve(
             // the new one.
             link.leave();
             match moved {
-                Ok(new) => Served::Moved(new),
+                Ok(new) => Served::Moved(Box::new(new)),
                 Err(error) => Served::Lost(error, target.clone()),
             }
         }
