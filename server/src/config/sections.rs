@@ -42,8 +42,10 @@ section! {
         /// Handshakes in progress at once; more are refused.
         handshakes: u32 = 4_096, in 1..=1_000_000;
         /// Bidirectional streams that a client may have open: the session and its uplinks. Each one
-        /// allowed costs memory even while unused.
-        bidi_streams: u32 = 8, in 4..=1_000;
+        /// allowed costs memory even while unused. From 8 on, QUIC's implementation gives room back
+        /// only when more than an eighth of them have ended, so a client that ends one stream for
+        /// another would wait.
+        bidi_streams: u32 = 7, in 4..=1_000;
         /// Congestion window at the start of a connection. It is larger than the send window so that
         /// the first packet after an outage is never held back by what was lost in it.
         initial_window_bytes: u64 = 65_536, in 2_400..=10_000_000;
