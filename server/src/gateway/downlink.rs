@@ -5,7 +5,10 @@
 //! store, in chunks. Everything is dense: between two deliveries, what isn't delivered is skipped.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -125,6 +128,7 @@ async fn open_and_serve(
         wake,
         sender: Mutex::new(downlink::Sender::new(snapshot.cursor)),
         acked: Notify::new(),
+        is_acked: AtomicBool::new(false),
     };
     let mut frames = Frames::new(receive);
     let end = tokio::select! {
@@ -149,6 +153,8 @@ struct Downlink<'a> {
     sender: Mutex<downlink::Sender>,
     /// Told when an ack came.
     acked: Notify,
+    /// Whether any ever did.
+    is_acked: AtomicBool,
 }
 
 impl Downlink<'_> {
@@ -314,7 +320,6 @@ impl Downlink<'_> {
 
     /// Takes acks until the stream ends, which is for the server to do, so it is an end of all.
     async fn take_acks(&self, frames: &mut Frames) -> End {
-        frames.set_limit(limits::FIRST_FRAME_BYTES);
         loop {
             let mut last = match frames.next().await {
                 Ok(Some(frame)) => frame,
@@ -325,8 +330,13 @@ impl Downlink<'_> {
             let mut news = false;
             loop {
                 match last {
-                    Frame::Ack(ack) => news |= self.sender().ack(&ack)?,
-                    Frame::Extension(_) => {}
+                    Frame::Ack(ack) => {
+                        news |= self.sender().ack(&ack)?;
+                        self.is_acked.store(true, Ordering::Relaxed);
+                        frames.set_limit(limits::FRAME_BYTES);
+                    }
+                    // The first frame of this direction is an ack.
+                    Frame::Extension(_) if self.is_acked.load(Ordering::Relaxed) => {}
                     _ => return Err(Code::UnexpectedFrame),
                 }
                 match frames.next_buffered() {
