@@ -11,7 +11,7 @@ use tern_protocol::{
     id::{AccountId, DeviceId},
     limits, session as protocol, signature,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Gate, Shared,
@@ -20,11 +20,13 @@ use super::{
 };
 use crate::{
     directory::{AccountInfo, DirectoryError},
-    metrics::Limited,
+    metrics::{Limited, Metrics},
 };
 
 /// When a client may try again after the server failed, in milliseconds.
 const RETRY_MS: u64 = 1_000;
+/// How long the last rejection may take to arrive before the connection is closed.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The name of this software, as it greets.
 fn software() -> String {
@@ -32,45 +34,53 @@ fn software() -> String {
 }
 
 /// Serves a connection from its first packet to its end.
-pub(super) async fn serve(incoming: quinn::Incoming, shared: Arc<Shared>, gate: Arc<Gate>) {
+pub(super) async fn serve(
+    incoming: quinn::Incoming,
+    mut visit: Visit,
+    shared: Arc<Shared>,
+    gate: Arc<Gate>,
+) {
     let address = incoming.remote_address().ip();
     let deadline = Instant::now() + Duration::from_millis(limits::HELLO_TIMEOUT_MS);
-    let metrics = shared.metrics.clone();
-    metrics.connections.inc();
-    metrics.handshakes_in_progress.inc();
-    let mut handshake = Handshake { shared: &shared, over: false };
     // An incoming connection always yields one that can write before the handshake is complete.
     let accepted = incoming.accept().ok().and_then(|connecting| connecting.into_0rtt().ok());
     match accepted {
         Some((connection, complete)) => {
             let end =
-                begin(&connection, complete, deadline, address, &shared, &gate, &mut handshake)
-                    .await;
+                begin(&connection, complete, deadline, address, &shared, &gate, &mut visit).await;
             finish(&connection, end, &shared);
         }
-        None => drop(metrics.handshakes_failed.inc()),
+        None => drop(shared.metrics.handshakes_failed.inc()),
     }
-    drop(handshake);
-    metrics.connections.dec();
 }
 
-/// Counts a handshake as in progress until its client has said an acceptable hello, or is gone.
-pub(super) struct Handshake<'a> {
-    shared: &'a Shared,
-    over: bool,
+/// Counts a connection while it lasts, and its handshake as in progress until its client has said an
+/// acceptable hello, or is gone.
+pub(super) struct Visit {
+    metrics: Arc<Metrics>,
+    is_handshake_over: bool,
 }
 
-impl Handshake<'_> {
-    fn over(&mut self) {
-        if !std::mem::replace(&mut self.over, true) {
-            self.shared.metrics.handshakes_in_progress.dec();
+impl Visit {
+    /// Counts from now on: limits are held to what was admitted, not to what has begun to run.
+    pub(super) fn admitted(metrics: &Arc<Metrics>) -> Self {
+        metrics.handshakes.inc();
+        metrics.connections.inc();
+        metrics.handshakes_in_progress.inc();
+        Self { metrics: metrics.clone(), is_handshake_over: false }
+    }
+
+    fn handshake_over(&mut self) {
+        if !std::mem::replace(&mut self.is_handshake_over, true) {
+            self.metrics.handshakes_in_progress.dec();
         }
     }
 }
 
-impl Drop for Handshake<'_> {
+impl Drop for Visit {
     fn drop(&mut self) {
-        self.over();
+        self.handshake_over();
+        self.metrics.connections.dec();
     }
 }
 
@@ -94,7 +104,7 @@ async fn begin(
     address: IpAddr,
     shared: &Arc<Shared>,
     gate: &Arc<Gate>,
-    handshake: &mut Handshake<'_>,
+    visit: &mut Visit,
 ) -> Result<(), Code> {
     let nonce = shared.random.bytes();
     let greeted = greet(connection, nonce, shared);
@@ -118,7 +128,7 @@ async fn begin(
         Ok(Err(code)) => return Err(code),
         Err(_) => return Err(Code::HelloTimeout),
     };
-    handshake.over();
+    visit.handshake_over();
     let Door { protocol, frames, writer, .. } = hello;
     let session = Session::new(shared.clone(), connection.clone(), &guest, gate);
     // A hello out of 0-RTT data may be a replay until the handshake is complete; until then the
@@ -173,15 +183,7 @@ impl Door<'_> {
     /// Takes hellos until one is acceptable.
     async fn sign_in(&mut self) -> Result<Guest, Code> {
         loop {
-            let frame = match self.frames.next().await {
-                Ok(Some(frame)) => frame,
-                Ok(None) | Err(Stop::Reset | Stop::Lost) => return Err(Code::NoError),
-                Err(Stop::Decode(error)) => {
-                    self.shared.metrics.frames_refused.count(error.code());
-                    tracing::debug!(%error, address = %self.address, "a frame was refused");
-                    return Err(error.code());
-                }
-            };
+            let frame = self.next_frame().await?;
             let hello = match self.protocol.receive(frame)? {
                 protocol::ServerInput::Hello(hello) => hello,
                 _ => continue,
@@ -198,8 +200,25 @@ impl Door<'_> {
                     let text = code.meaning().to_owned();
                     self.writer.queue(&Frame::Rejected(Rejected { code, text, retry_after_ms }));
                     self.writer.flush().await.map_err(|_| Code::NoError)?;
-                    self.protocol.rejected()?;
+                    if let Err(code) = self.protocol.rejected() {
+                        // Closing at once would take the rejection back that is on its way.
+                        self.writer.finish();
+                        let _ = timeout(FAREWELL, self.writer.arrived()).await;
+                        return Err(code);
+                    }
                 }
+            }
+        }
+    }
+
+    async fn next_frame(&mut self) -> Result<Frame, Code> {
+        match self.frames.next().await {
+            Ok(Some(frame)) => Ok(frame),
+            Ok(None) | Err(Stop::Reset | Stop::Lost) => Err(Code::NoError),
+            Err(Stop::Decode(error)) => {
+                self.shared.metrics.frames_refused.count(error.code());
+                tracing::debug!(%error, address = %self.address, "a frame was refused");
+                Err(error.code())
             }
         }
     }

@@ -224,10 +224,10 @@ impl Gateway {
             metrics.count_limited(Limited::AddressConnections);
             return incoming.refuse();
         };
-        metrics.handshakes.inc();
+        let visit = connection::Visit::admitted(metrics);
         let (shared, gate) = (self.shared.clone(), self.gate.clone());
         connections.spawn(async move {
-            connection::serve(incoming, shared, gate).await;
+            connection::serve(incoming, visit, shared, gate).await;
             drop(place);
         });
     }

@@ -142,6 +142,12 @@ impl FrameWriter {
         let _ = self.stream.finish();
     }
 
+    /// Waits until all of an ended stream has arrived, or the other end wants no more of it.
+    pub(super) async fn arrived(&mut self) {
+        // An error means that the connection is gone.
+        let _ = self.stream.stopped().await;
+    }
+
     /// Ends the stream for a reason.
     pub(super) fn reset(&mut self, code: Code) {
         // An error means that it has ended already.
