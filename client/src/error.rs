@@ -108,7 +108,10 @@ impl fmt::Display for ConnectError {
                 f.write_str("the server doesn't answer; check the address, and that it runs")
             }
             Self::Quic(error) => write!(f, "the connection was lost: {error}"),
-            Self::Rejected { code, text, .. } if text.is_empty() => {
+            Self::Rejected { code: Code::UnknownDevice, .. } => {
+                Self::Closed(Code::DeviceRemoved).fmt(f)
+            }
+            Self::Rejected { code, text, .. } if text.is_empty() || text == code.meaning() => {
                 write!(f, "the server refused: {}", code.meaning())
             }
             Self::Rejected { code, text, .. } => {

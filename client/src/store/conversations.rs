@@ -84,7 +84,8 @@ pub(crate) fn list(connection: &Connection) -> Result<Vec<Conversation>> {
                    AND m.account = c.peer AND m.seq > MAX(c.read_wanted, c.read_known)),
                 (SELECT COUNT(*) FROM message m WHERE m.conversation = c.id AND m.state = 1)
          FROM conversation c LEFT JOIN account a ON a.account = c.peer
-         ORDER BY (SELECT MAX(m.id) FROM message m WHERE m.conversation = c.id) DESC",
+         ORDER BY (SELECT m.id FROM message m WHERE m.conversation = c.id AND m.seq IS NOT NULL
+                   ORDER BY m.seq DESC LIMIT 1) DESC",
     )?;
     let rows = statement.query_map([], |row| {
         Ok((conversation_id(row, 0)?, row.get::<_, i64>(1)?, row.get(2)?, numbers(row)?))

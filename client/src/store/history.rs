@@ -111,12 +111,19 @@ pub(crate) fn last(
 ) -> Result<Vec<StoredMessage>> {
     // Rows were stored in the order in which they were written or came, except that the history of
     // an account's other devices may come late: the sequence number decides where there is one.
+    // The inner selections keep the cost to that of `limit` rows, however long the conversation is.
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} WHERE m.conversation = ?
+        "SELECT {COLUMNS} WHERE m.id IN (
+            SELECT id FROM (SELECT id FROM message WHERE conversation = ?1 AND seq IS NOT NULL
+                            ORDER BY seq DESC LIMIT ?2)
+            UNION ALL
+            SELECT id FROM (SELECT id FROM message WHERE conversation = ?1 AND seq IS NULL
+                            ORDER BY id DESC LIMIT ?2))
          ORDER BY m.seq IS NULL AND m.state = 1 DESC,
-                  COALESCE(m.seq, (SELECT MAX(b.seq) FROM message b
-                    WHERE b.conversation = m.conversation AND b.id < m.id AND b.seq IS NOT NULL), 0)
-                  DESC, m.id DESC LIMIT ?"
+                  COALESCE(m.seq, (SELECT b.seq FROM message b
+                    WHERE b.conversation = m.conversation AND b.id < m.id AND b.seq IS NOT NULL
+                    ORDER BY b.seq DESC LIMIT 1), 0) DESC,
+                  m.id DESC LIMIT ?2"
     ))?;
     let rows = statement.query_map(params![id.as_bytes(), number(limit as u64)], message)?;
     let mut all: Vec<_> =

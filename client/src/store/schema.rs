@@ -66,6 +66,7 @@ const MIGRATIONS: &[&str] = &["
         CHECK ((conversation IS NULL) <> (to_name IS NULL))
     ) STRICT;
     CREATE UNIQUE INDEX message_seq ON message (conversation, seq) WHERE seq IS NOT NULL;
+    CREATE INDEX message_unnumbered ON message (conversation, id) WHERE seq IS NULL;
     -- In the order in which messages go up: by counter, and what has none behind it.
     CREATE INDEX message_waiting ON message
         (conversation, COALESCE(counter, 9223372036854775807), id) WHERE state = 1;

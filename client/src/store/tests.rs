@@ -421,3 +421,28 @@ async fn what_was_answered_survives_the_loss_of_everything_in_memory() {
         assert_eq!(left.quickly(history::waiting).await.unwrap(), id);
     }
 }
+
+#[test]
+fn the_history_stands_in_the_order_of_the_conversation() {
+    let db = database();
+    inbox::open(&db, &open_downlink(0)).unwrap();
+    let first = enqueue(&db, 1);
+    let refused = enqueue(&db, 2);
+    outbox::take(&db, CONVERSATION, 0, 2).unwrap();
+    // The other's message overtook the first one on its way to the server.
+    inbox::store(&db, CONVERSATION, account(1), &[deliver(1)]).unwrap();
+    let answers = [
+        Answer::Accepted { local: first, seq: 2, time_ms: 1 },
+        Answer::Failed { local: refused, code: Code::PeerGone },
+    ];
+    outbox::answered(&db, CONVERSATION, &answers).unwrap();
+    inbox::store(&db, CONVERSATION, account(1), &[Arrival::Skipped(2), deliver(3)]).unwrap();
+    enqueue(&db, 4);
+    let history = history::last(&db, CONVERSATION, 9).unwrap();
+    let order: Vec<_> = history.iter().map(|m| (m.seq, m.tick)).collect();
+    assert_eq!(order[0].0, Some(1));
+    assert_eq!(order.iter().filter_map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(order.last(), Some(&(None, Tick::Waiting)));
+    assert!(order.contains(&(None, Tick::Failed)));
+    assert_eq!(history::last(&db, CONVERSATION, 2).unwrap(), history[history.len() - 2..]);
+}
