@@ -156,7 +156,10 @@ impl Server {
                 endpoint.set_server_config(Some(quic));
                 endpoint
             }
-            None => listen(config.listen.address, quic)?,
+            None => {
+                let settings = gateway::endpoint_config(store.as_ref(), &random).await;
+                listen(config.listen.address, settings.map_err(StartError::Transport)?, quic)?
+            }
         };
         let address = endpoint
             .local_addr()
@@ -257,9 +260,12 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn listen(address: SocketAddr, quic: quinn::ServerConfig) -> Result<Endpoint, StartError> {
+fn listen(
+    address: SocketAddr,
+    settings: EndpointConfig,
+    quic: quinn::ServerConfig,
+) -> Result<Endpoint, StartError> {
     let error = |source| StartError::Listen { address, source };
     let socket = std::net::UdpSocket::bind(address).map_err(error)?;
-    Endpoint::new(EndpointConfig::default(), Some(quic), socket, Arc::new(TokioRuntime))
-        .map_err(error)
+    Endpoint::new(settings, Some(quic), socket, Arc::new(TokioRuntime)).map_err(error)
 }

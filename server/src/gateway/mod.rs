@@ -46,7 +46,7 @@ use crate::{
     tls::Certificates,
 };
 use limits::AddressLimit;
-pub use transport::{TransportError, server_config};
+pub use transport::{TransportError, endpoint_config, server_config};
 
 /// How often the limits of addresses are tidied up.
 const TIDY_EVERY: Duration = Duration::from_secs(60);

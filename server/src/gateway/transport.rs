@@ -2,15 +2,26 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use quinn::{
-    IdleTimeout, ServerConfig, TransportConfig, VarInt, congestion::CubicConfig,
+    EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt, congestion::CubicConfig,
     crypto::rustls::QuicServerConfig,
 };
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
+use zeroize::Zeroizing;
 
 use crate::{
     config::Config,
+    random::Random,
+    store::{CommitError, Condition, Mutation, ReadError, Store, Transaction},
     tls::{Certificates, TlsError},
 };
+
+/// Where the end point's secret is stored.
+const SECRET_KEY: &[u8] = b"sys/endpoint-secret";
+/// Bytes of it: 64 for the reset key, 8 for the connection ids.
+const SECRET_BYTES: usize = 72;
 
 /// The transport can't be set up.
 #[derive(Debug)]
@@ -20,6 +31,10 @@ pub enum TransportError {
     Tls(TlsError),
     /// The cipher suites have none for QUIC's initial packets.
     NoInitialCipherSuite,
+    /// The end point's secret can't be read.
+    Read(ReadError),
+    /// It can't be stored.
+    Commit(CommitError),
 }
 
 impl fmt::Display for TransportError {
@@ -27,6 +42,8 @@ impl fmt::Display for TransportError {
         match self {
             Self::Tls(error) => error.fmt(f),
             Self::NoInitialCipherSuite => f.write_str("TLS has no cipher suite for QUIC"),
+            Self::Read(error) => write!(f, "the end point's secret: {error}"),
+            Self::Commit(error) => write!(f, "the end point's secret: {error}"),
         }
     }
 }
@@ -36,11 +53,54 @@ impl std::error::Error for TransportError {
         match self {
             Self::Tls(error) => Some(error),
             Self::NoInitialCipherSuite => None,
+            Self::Read(error) => Some(error),
+            Self::Commit(error) => Some(error),
         }
     }
 }
 
-/// The configuration of the QUIC end point.
+/// The configuration of the end point below its connections.
+///
+/// Its secret outlives the process: a server that was killed and started again answers packets of the
+/// connections that died with a stateless reset (RFC 9000, 10.3) that the clients know to be
+/// genuine, so they connect anew at once instead of waiting for their idle time-out.
+pub async fn endpoint_config(
+    store: &dyn Store,
+    random: &Random,
+) -> Result<EndpointConfig, TransportError> {
+    let secret = Zeroizing::new(secret(store, random).await?);
+    let (reset_key, cid_key) = secret.split_at(SECRET_BYTES - 8);
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
+    let mut key = [0; 8];
+    key.copy_from_slice(cid_key);
+    let key = u64::from_le_bytes(key);
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
+    Ok(config)
+}
+
+async fn secret(store: &dyn Store, random: &Random) -> Result<[u8; SECRET_BYTES], TransportError> {
+    let key = Bytes::from_static(SECRET_KEY);
+    loop {
+        let stored = store.get(key.clone()).await.map_err(TransportError::Read)?;
+        if let Some(stored) = stored {
+            return stored[..].try_into().map_err(|_| {
+                TransportError::Read(ReadError::Corrupt("it has the wrong length".into()))
+            });
+        }
+        let new = Bytes::copy_from_slice(&random.bytes::<SECRET_BYTES>());
+        let transaction = Transaction {
+            conditions: vec![Condition::Absent(key.clone())],
+            mutations: vec![Mutation::Put(key.clone(), new)],
+        };
+        match store.commit(transaction).await {
+            // Another node was faster: its secret is the one.
+            Ok(()) | Err(CommitError::Conflict { .. }) => {}
+            Err(error) => return Err(TransportError::Commit(error)),
+        }
+    }
+}
+
+/// The configuration of the QUIC connections.
 pub fn server_config(
     config: &Config,
     certificates: &Arc<Certificates>,
@@ -81,4 +141,21 @@ pub fn server_config(
         .incoming_buffer_size(64 * 1024)
         .incoming_buffer_size_total(16 * 1024 * 1024);
     Ok(server)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_store::MapStore;
+
+    #[tokio::test]
+    async fn the_secret_outlives_the_process_and_is_one_for_all_nodes() {
+        let store = MapStore::default();
+        let other = [7; SECRET_BYTES];
+        store.before_next_commit(move |store| store.put(SECRET_KEY, &other));
+        assert_eq!(secret(&store, &Random::seeded(1)).await.unwrap(), other);
+        assert_eq!(secret(&store, &Random::seeded(2)).await.unwrap(), other);
+        store.put(SECRET_KEY, b"short");
+        assert!(secret(&store, &Random::seeded(3)).await.is_err());
+    }
 }

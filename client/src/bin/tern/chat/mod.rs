@@ -8,7 +8,9 @@ mod view;
 use std::time::{Duration, Instant};
 
 use crossterm::event::{Event as TerminalEvent, KeyEventKind};
-use tern_client::{AccountId, Client, ClientEvent, ConnectionState, ConversationId, Events};
+use tern_client::{
+    AccountId, Client, ClientEvent, ConnectionState, ConversationId, Events, PresenceState,
+};
 
 use self::{
     input::{Action, Input},
@@ -24,31 +26,34 @@ const TYPING_EVERY: Duration = Duration::from_secs(4);
 
 pub(crate) async fn run(client: &Client, mut events: Events, name: &str) -> Result<(), Failure> {
     client.connect();
-    let peer = find(client, &mut events, name).await?;
+    let (peer, connection) = find(client, &mut events, name).await?;
     let own = client.identity().await?.ok_or(Failure::NotRegistered)?;
     let conversation = ConversationId::direct(own.account, peer)
         .ok_or_else(|| Failure::NoSuchAccount(name.to_owned()))?;
     client.watch([peer]).await;
     let screen = Screen::enter()?;
-    let chat = Chat {
-        client,
-        peer,
-        conversation,
-        state: State::new(&own.name, own.account, name),
-        input: Input::default(),
-        typing_told: None,
-    };
+    let mut state = State::new(&own.name, own.account, name);
+    state.connection = connection;
+    let chat =
+        Chat { client, peer, conversation, state, input: Input::default(), typing_told: None };
     chat.run(events, screen).await
 }
 
-/// The account with the name: from memory, or by asking the server.
-async fn find(client: &Client, events: &mut Events, name: &str) -> Result<AccountId, Failure> {
+/// The account with the name: from memory, or by asking the server. And what is known of the connection
+/// then.
+async fn find(
+    client: &Client,
+    events: &mut Events,
+    name: &str,
+) -> Result<(AccountId, Connection), Failure> {
     let known = client.status().await?.conversations;
     if let Some(known) = known.into_iter().find(|known| known.peer_name == name) {
-        return Ok(known.peer);
+        return Ok((known.peer, Connection::Connecting));
     }
     until_connected(events).await?;
-    client.lookup(name).await?.ok_or_else(|| Failure::NoSuchAccount(name.to_owned()))
+    let peer = client.lookup(name).await?;
+    let peer = peer.ok_or_else(|| Failure::NoSuchAccount(name.to_owned()))?;
+    Ok((peer, Connection::Connected))
 }
 
 struct Chat<'a> {
@@ -108,12 +113,16 @@ impl Chat<'_> {
             ClientEvent::Message(message) if message.conversation == self.conversation => {
                 self.state.typing_since = None;
                 self.client.confirm([message.local]).await?;
+                self.watch_if_unknown().await;
                 return Ok(true);
             }
             // Not confirmed, so it is shown when its own conversation is opened.
             ClientEvent::Message(message) => self.state.elsewhere = Some(message.name),
             ClientEvent::Sent { conversation, .. } | ClientEvent::Receipt { conversation, .. } => {
-                return Ok(conversation == self.conversation);
+                if conversation == self.conversation {
+                    self.watch_if_unknown().await;
+                    return Ok(true);
+                }
             }
             ClientEvent::Failed { .. } | ClientEvent::Lagged => return Ok(true),
             ClientEvent::Presence { account, state, last_seen_ms } if account == self.peer => {
@@ -140,6 +149,14 @@ impl Chat<'_> {
             _ => {}
         }
         Ok(false)
+    }
+
+    /// Presence is for those who share a conversation, so before the first message it wasn't told.
+    async fn watch_if_unknown(&mut self) {
+        if !matches!(self.state.presence, Some((PresenceState::Online | PresenceState::Offline, _)))
+        {
+            self.client.watch([self.peer]).await;
+        }
     }
 
     /// Takes in what was typed; says whether to leave.
