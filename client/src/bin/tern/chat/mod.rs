@@ -118,11 +118,11 @@ impl Chat<'_> {
             }
             // Not confirmed, so it is shown when its own conversation is opened.
             ClientEvent::Message(message) => self.state.elsewhere = Some(message.name),
-            ClientEvent::Sent { conversation, .. } | ClientEvent::Receipt { conversation, .. } => {
-                if conversation == self.conversation {
-                    self.watch_if_unknown().await;
-                    return Ok(true);
-                }
+            ClientEvent::Sent { conversation, .. } | ClientEvent::Receipt { conversation, .. }
+                if conversation == self.conversation =>
+            {
+                self.watch_if_unknown().await;
+                return Ok(true);
             }
             ClientEvent::Failed { .. } | ClientEvent::Lagged => return Ok(true),
             ClientEvent::Presence { account, state, last_seen_ms } if account == self.peer => {
