@@ -253,7 +253,7 @@ section! {
         /// Bytes of the tree cached in memory.
         cache_bytes: u64 = 134_217_728, in 65_536..=1_099_511_627_776;
         /// Keys that one step of the move to the tree changes. Small steps leave the disk to messages.
-        step_keys: u64 = 500, in 1..=1_000_000;
+        step_keys: u64 = 200, in 1..=1_000_000;
         /// Reads that run at the same time.
         read_threads: u32 = 4, in 1..=1_024;
     }
