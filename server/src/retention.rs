@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tern_protocol::id::ConversationId;
+use tern_protocol::{
+    frame::Span,
+    id::{AccountId, ConversationId},
+};
 
 use crate::{
     clock::Clock,
@@ -107,9 +110,11 @@ impl Sweeper {
             for (key, _) in &entries {
                 if let Some((bucket, conversation)) = keys::parse_expiry(key) {
                     let end_ms = (bucket + 1) * self.settings.bucket_ms;
-                    let (up_to, count) = self.last_before(conversation, end_ms).await?;
                     let undelivered = end_ms <= unfetched_before_ms;
-                    let age = Age { up_to, undelivered, bucket };
+                    let sent = self.sent_before(conversation, end_ms).await?;
+                    let up_to = sent.last().map_or(0, |(_, span)| span.last);
+                    let count: u64 = sent.iter().map(|(_, span)| span.last - span.first + 1).sum();
+                    let age = Age { up_to, undelivered, bucket, sent };
                     let aged = self.conversations.age(conversation, age).await;
                     aged.map_err(|_| SweepError::Stopping)?;
                     if undelivered {
@@ -124,25 +129,32 @@ impl Sweeper {
         }
     }
 
-    /// The last message accepted before `end_ms`, and how many there are; 0 if there is none.
-    async fn last_before(
+    /// The messages accepted before `end_ms`, by who sent them.
+    async fn sent_before(
         &self,
         conversation: ConversationId,
         end_ms: u64,
-    ) -> Result<(u64, u64), SweepError> {
-        let (mut last, mut count) = (0, 0);
+    ) -> Result<Vec<(AccountId, Span)>, SweepError> {
+        let mut sent: Vec<(AccountId, Span)> = Vec::new();
         loop {
-            let scan = keys::messages(conversation, last + 1, u64::MAX - 1, STEP_MESSAGES);
+            let after = sent.last().map_or(0, |(_, span)| span.last);
+            let scan = keys::messages(conversation, after + 1, u64::MAX - 1, STEP_MESSAGES);
             let pairs = self.store.scan(scan).await.map_err(SweepError::Read)?;
             for (key, value) in &pairs {
                 let message = MessageRecord::from_bytes(value).map_err(SweepError::Record)?;
-                match keys::parse_message_seq(key) {
-                    Some(seq) if message.time_ms < end_ms => (last, count) = (seq, count + 1),
-                    _ => return Ok((last, count)),
+                let seq = keys::parse_message_seq(key).filter(|_| message.time_ms < end_ms);
+                let Some(seq) = seq else { return Ok(sent) };
+                match sent.last_mut() {
+                    Some((account, span))
+                        if *account == message.account && span.last + 1 == seq =>
+                    {
+                        span.last = seq;
+                    }
+                    _ => sent.push((message.account, Span { first: seq, last: seq })),
                 }
             }
             if pairs.len() < STEP_MESSAGES {
-                return Ok((last, count));
+                return Ok(sent);
             }
         }
     }

@@ -62,7 +62,7 @@ pub enum News {
 }
 
 /// Entries that have been kept for their time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Age {
     /// The last of them.
     pub up_to: u64,
@@ -70,6 +70,8 @@ pub struct Age {
     pub undelivered: bool,
     /// Their bucket of the expiry index.
     pub bucket: u64,
+    /// Who sent which of them: an account has what it sent.
+    pub sent: Vec<(AccountId, Span)>,
 }
 
 /// What a downlink starts from.
@@ -357,7 +359,7 @@ impl Conversation {
     pub fn age(&mut self, age: &Age, news: &mut Vec<(DeviceId, News)>) {
         let up_to = age.up_to.min(self.meta.head);
         if age.undelivered {
-            self.expire(up_to, news);
+            self.expire(up_to, &age.sent, news);
         }
         self.delete_up_to(up_to.min(self.delivered_to_all()));
         if self.meta.low >= up_to {
@@ -366,7 +368,7 @@ impl Conversation {
     }
 
     /// Gives up the entries up to `up_to` that somebody hasn't fetched.
-    fn expire(&mut self, up_to: u64, news: &mut Vec<(DeviceId, News)>) {
+    fn expire(&mut self, up_to: u64, sent: &[(AccountId, Span)], news: &mut Vec<(DeviceId, News)>) {
         if up_to <= self.meta.low {
             return;
         }
@@ -378,10 +380,13 @@ impl Conversation {
         }
         for account in self.members {
             let member = self.receipts.entry(account).or_default();
-            let missed_first = member.receipt.delivered().max(self.meta.low) + 1;
-            if missed_first <= up_to
-                && member.receipt.expire(Span { first: missed_first, last: up_to })
-            {
+            let first_missed = member.receipt.delivered().max(self.meta.low) + 1;
+            let mut changed = false;
+            for (_, span) in sent.iter().filter(|(sender, _)| *sender != account) {
+                let (first, last) = (span.first.max(first_missed), span.last.min(up_to));
+                changed |= first <= last && member.receipt.expire(Span { first, last });
+            }
+            if changed {
                 self.receipt_changed(account, false, news);
             }
         }

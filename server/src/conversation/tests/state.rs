@@ -167,7 +167,9 @@ fn expired_entries_are_skipped_and_their_sender_told() {
     world.ack(20, 1);
     world.ack(11, 4);
     world.commit();
-    world.state.age(&Age { up_to: 3, undelivered: true, bucket: 10 }, &mut world.news);
+    let span = |first, last| Span { first, last };
+    let sent = vec![(account(1), span(1, 3))];
+    world.state.age(&Age { up_to: 3, undelivered: true, bucket: 10, sent }, &mut world.news);
     world.commit();
     world.crash();
     assert_eq!(world.stored().into_keys().collect::<Vec<_>>(), [4]);
@@ -176,6 +178,8 @@ fn expired_entries_are_skipped_and_their_sender_told() {
     let receipts = world.snapshot(10).receipts;
     let of_bob = receipts.iter().find(|receipt| receipt.account == account(2)).unwrap();
     assert_eq!(of_bob.expired, [Span { first: 2, last: 3 }]);
+    let of_ann = world.snapshot(20).receipts;
+    assert!(of_ann.iter().all(|receipt| receipt.expired.is_empty()), "she sent them");
     let mut member = tern_protocol::receipts::MemberReceipt::default();
     member.merge(of_bob);
     let ticks: Vec<_> = (1..=4).map(|seq| member.tick(seq)).collect();
@@ -193,11 +197,13 @@ fn with_retention_what_is_delivered_goes_first_and_what_waits_stays_longer() {
         |world: &World| world.disk.contains_key(&crate::keys::expiry(bucket, conversation()));
     world.ack(20, 1);
     world.ack(11, 2);
-    world.state.age(&Age { up_to: 2, undelivered: false, bucket }, &mut world.news);
+    let sent = vec![(account(1), Span { first: 1, last: 2 })];
+    let age = |undelivered| Age { up_to: 2, undelivered, bucket, sent: sent.clone() };
+    world.state.age(&age(false), &mut world.news);
     world.commit();
     assert_eq!(world.stored().into_keys().collect::<Vec<_>>(), [2]);
     assert!(is_indexed(&world));
-    world.state.age(&Age { up_to: 2, undelivered: true, bucket }, &mut world.news);
+    world.state.age(&age(true), &mut world.news);
     world.commit();
     assert!(world.stored().is_empty() && !is_indexed(&world));
     assert_eq!(world.snapshot(20).expired_to, 2);
