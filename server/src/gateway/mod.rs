@@ -183,18 +183,26 @@ impl Gateway {
                 }
             }
         }
-        // From here on, newcomers are refused by the end point itself.
-        endpoint.set_server_config(None);
         self.shared.metrics.draining.set(1);
         self.gate.draining.send_replace(true);
         let within = Duration::from_millis(self.shared.config.drain.within_ms);
         // Sessions close themselves in time; the rest is for connections that never became one.
-        let all_gone = async { while connections.join_next().await.is_some() {} };
+        let all_gone = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = connections.join_next() => if ended.is_none() { return },
+                    // A newcomer that hears no for an answer needn't wait for one.
+                    Some(incoming) = endpoint.accept() => incoming.refuse(),
+                }
+            }
+        };
         if timeout(within + Duration::from_secs(1), all_gone).await.is_err() {
             let code = tern_protocol::code::Code::GoingAway;
             endpoint.close(streams::var_int(code), code.name().as_bytes());
             connections.shutdown().await;
         }
+        endpoint.set_server_config(None);
     }
 
     fn admit(&self, incoming: quinn::Incoming, connections: &mut JoinSet<()>) {
