@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use quinn::{ConnectionError, RecvStream, SendStream};
 use tern_protocol::{
     code::Code,
     downlink,
@@ -111,7 +112,7 @@ async fn open_and_serve(
     let info = info.map_err(|error| session.internal(&error))?;
     let name = info.map_or_else(String::new, |info| info.name.clone());
     let turn = turn.come().await;
-    let Ok((send, receive)) = session.connection.open_bi().await else { return Ok(()) };
+    let Ok((send, receive)) = open_stream(session).await else { return Ok(()) };
     drop(turn);
     let mut writer = FrameWriter::new(send);
     writer.queue(&Frame::OpenDownlink(OpenDownlink {
@@ -129,6 +130,7 @@ async fn open_and_serve(
         sender: Mutex::new(downlink::Sender::new(snapshot.cursor)),
         acked: Notify::new(),
         is_acked: AtomicBool::new(false),
+        is_acking: AtomicBool::new(false),
     };
     let mut frames = Frames::new(receive);
     let end = tokio::select! {
@@ -145,6 +147,18 @@ async fn open_and_serve(
     end
 }
 
+/// Opens a stream. If the client allows no further one, other downlinks make room.
+async fn open_stream(session: &Session) -> Result<(SendStream, RecvStream), ConnectionError> {
+    let mut opening = std::pin::pin!(session.connection.open_bi());
+    tokio::select! {
+        biased;
+        opened = &mut opening => return opened,
+        () = std::future::ready(()) => {}
+    }
+    let _kept_out = session.inbox.keep_out();
+    opening.await
+}
+
 struct Downlink<'a> {
     session: &'a Session,
     conversation: ConversationId,
@@ -155,6 +169,8 @@ struct Downlink<'a> {
     acked: Notify,
     /// Whether any ever did.
     is_acked: AtomicBool,
+    /// Whether one is being carried out, which the end of the stream must not cut off.
+    is_acking: AtomicBool,
 }
 
 impl Downlink<'_> {
@@ -204,12 +220,15 @@ impl Downlink<'_> {
                     last_active = Instant::now();
                     break;
                 }
+                if self.is_settled() && self.session.inbox.should_give_way() {
+                    return Ok(());
+                }
                 tokio::select! {
                     biased;
                     () = self.wake.notified() => {}
                     () = self.acked.notified() => last_active = Instant::now(),
                     () = tokio::time::sleep_until(last_active + idle) => {
-                        if self.sender().is_settled() {
+                        if self.is_settled() {
                             return Ok(());
                         }
                         last_active = Instant::now();
@@ -347,6 +366,7 @@ impl Downlink<'_> {
                 }
             }
             if news {
+                self.is_acking.store(true, Ordering::Relaxed);
                 let acked = self.sender().acked();
                 let (conversation, device) = (self.conversation, self.session.device);
                 let conversations = &self.session.shared.conversations;
@@ -355,6 +375,7 @@ impl Downlink<'_> {
                 }
                 self.session.shared.metrics.acks.inc();
                 self.session.inbox.acknowledged(self.conversation, acked.seq);
+                self.is_acking.store(false, Ordering::Relaxed);
                 self.acked.notify_one();
             }
         }
@@ -370,6 +391,11 @@ impl Downlink<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether everything that was sent is acknowledged, and the acks have taken effect.
+    fn is_settled(&self) -> bool {
+        !self.is_acking.load(Ordering::Relaxed) && self.sender().is_settled()
     }
 
     fn sender(&self) -> MutexGuard<'_, downlink::Sender> {

@@ -21,13 +21,20 @@ const MARKS: usize = 256;
 pub(super) struct Waiting {
     pub(super) conversation: ConversationId,
     cursor: u64,
-    pub(super) position: u64,
+    position: u64,
     last_ms: u64,
+}
+
+impl Waiting {
+    /// What the device has when it has caught up; `None` if no entry waits for it, but receipts.
+    pub(super) fn awaited(&self) -> Option<u64> {
+        (self.position > self.cursor).then_some(self.position)
+    }
 }
 
 /// What the welcome says of a mailbox.
 pub(super) fn count(waiting: &[Waiting]) -> Mailbox {
-    let entries = waiting.iter().filter(|waiting| waiting.position > waiting.cursor);
+    let entries = waiting.iter().filter(|waiting| waiting.awaited().is_some());
     Mailbox {
         conversations: entries.clone().count().try_into().unwrap_or(u32::MAX),
         positions: entries.map(|waiting| waiting.position - waiting.cursor).sum(),

@@ -247,7 +247,10 @@ impl Running<'_> {
     ) -> Result<(), Code> {
         let session = self.session;
         // Entered before the mailbox is read: what is appended in between comes as news.
-        let mut entered = provisional.is_none().then(|| Entered::new(session));
+        let mut entered = match provisional {
+            None => Some(self.enter().await?),
+            Some(_) => None,
+        };
         let waiting = self.mailbox().await?;
         let mailbox = mailbox::count(&waiting);
         session.shared.metrics.mailbox_positions.observe(mailbox.positions as f64);
@@ -281,7 +284,7 @@ impl Running<'_> {
                         return Err(GONE);
                     }
                     session.shared.metrics.early_data.inc();
-                    entered = Some(Entered::new(session));
+                    entered = Some(self.enter().await?);
                     let waiting = self.mailbox().await?;
                     self.fill(&waiting);
                 }
@@ -331,6 +334,19 @@ impl Running<'_> {
         }
     }
 
+    /// From now on the device is connected for everybody.
+    async fn enter(&self) -> Result<Entered, Code> {
+        let Session { shared, account, device, .. } = &**self.session;
+        let entered = Entered::new(self.session);
+        // Whoever removes a device closes its connection if the hub has it. Since the hello was
+        // judged, the device may have been removed when the hub didn't.
+        match shared.directory.device(*account, *device).await {
+            Ok(Some(_)) => Ok(entered),
+            Ok(None) => Err(Code::DeviceRemoved),
+            Err(error) => Err(self.session.internal(&error)),
+        }
+    }
+
     async fn mailbox(&self) -> Result<Vec<mailbox::Waiting>, Code> {
         let waiting = mailbox::waiting(&self.session.shared, self.session.device).await;
         waiting.map_err(|error| self.session.internal(&error))
@@ -338,7 +354,7 @@ impl Running<'_> {
 
     fn fill(&self, waiting: &[mailbox::Waiting]) {
         let positions: Vec<_> =
-            waiting.iter().map(|waiting| (waiting.conversation, waiting.position)).collect();
+            waiting.iter().map(|waiting| (waiting.conversation, waiting.awaited())).collect();
         self.session.inbox.fill(&positions, mailbox::count(waiting));
     }
 
@@ -413,6 +429,9 @@ impl Running<'_> {
             let turn = downlink::Turn::behind(&mut self.last_turn);
             let served = downlink::serve(self.session.clone(), conversation, wake, turn);
             self.tasks.spawn(async { Ended::Downlink(served.await) });
+        }
+        if self.downlinks >= most {
+            self.session.inbox.is_full();
         }
     }
 

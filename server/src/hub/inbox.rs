@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use tern_protocol::{
@@ -73,12 +76,33 @@ pub struct Inbox {
     changed: Notify,
     /// Told when there is a reason to close.
     closing: Notify,
+    /// One downlink that has nothing to do should end for another's sake.
+    room_wanted: AtomicBool,
+    /// Downlinks that the client's limit on streams keeps from opening.
+    kept_out: AtomicUsize,
+}
+
+/// A downlink waits for a stream. As long as this is held, others that have nothing to do end.
+#[derive(Debug)]
+pub struct KeptOut<'a>(&'a Inbox);
+
+impl Drop for KeptOut<'_> {
+    fn drop(&mut self) {
+        self.0.kept_out.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Inbox {
     /// An empty inbox.
     pub fn new(settings: InboxSettings) -> Self {
-        Self { state: Mutex::default(), settings, changed: Notify::new(), closing: Notify::new() }
+        Self {
+            state: Mutex::default(),
+            settings,
+            changed: Notify::new(),
+            closing: Notify::new(),
+            room_wanted: AtomicBool::new(false),
+            kept_out: AtomicUsize::new(0),
+        }
     }
 
     /// Waits until there may be something for [`Inbox::take_events`], [`Inbox::next_ready`] or
@@ -138,12 +162,14 @@ impl Inbox {
     }
 
     /// Asks for a downlink of each conversation, in this order: the mailbox at sign-in. When each is
-    /// acknowledged up to its position, the event `caughtUp` follows.
-    pub fn fill(&self, waiting: &[(ConversationId, u64)], mailbox: Mailbox) {
+    /// acknowledged up to its position, if it has one, the event `caughtUp` follows.
+    pub fn fill(&self, waiting: &[(ConversationId, Option<u64>)], mailbox: Mailbox) {
         let mut state = self.state();
         for &(conversation, position) in waiting {
             state.slots.entry(conversation).or_default().slot.behind = true;
-            state.catching_up.insert(conversation, position);
+            if let Some(position) = position {
+                state.catching_up.insert(conversation, position);
+            }
             self.wake(&mut state, conversation);
         }
         state.mailbox = Some(mailbox);
@@ -173,8 +199,8 @@ impl Inbox {
         }
     }
 
-    /// Puts in an event. Of presence, only the last of an account is kept; of typing and others, as
-    /// many as fit.
+    /// Puts in an event. Of presence, only the last of an account is kept; of typing, as many as fit;
+    /// of changed devices, one.
     pub fn event(&self, event: Event) {
         let mut state = self.state();
         if state.inactive && matches!(event, Event::Presence(_) | Event::Typing { .. }) {
@@ -187,6 +213,9 @@ impl Inbox {
         } else if matches!(event, Event::Typing { .. })
             && state.events.len() >= self.settings.events
         {
+            return;
+        } else if event == Event::DevicesChanged && state.events.contains(&event) {
+            // It says to look again, which once does.
             return;
         }
         state.events.push_back(event);
@@ -232,6 +261,28 @@ impl Inbox {
         Some((conversation, notify))
     }
 
+    /// As many downlinks are open as may be: if a conversation waits for one, another downlink should
+    /// end.
+    pub fn is_full(&self) {
+        let state = self.state();
+        if !state.ready.is_empty() && !self.room_wanted.swap(true, Ordering::Relaxed) {
+            wake_all(&state);
+        }
+    }
+
+    /// The client allows no further stream now; see [`KeptOut`].
+    pub fn keep_out(&self) -> KeptOut<'_> {
+        let state = self.state();
+        self.kept_out.fetch_add(1, Ordering::Relaxed);
+        wake_all(&state);
+        KeptOut(self)
+    }
+
+    /// Whether a downlink that has nothing to do should end for another's sake. Who is told so does.
+    pub fn should_give_way(&self) -> bool {
+        self.kept_out.load(Ordering::Relaxed) > 0 || self.room_wanted.swap(false, Ordering::Relaxed)
+    }
+
     /// Takes what waits for a downlink.
     pub fn take(&self, conversation: ConversationId) -> Slot {
         let mut state = self.state();
@@ -272,6 +323,13 @@ impl Inbox {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change below leaves the state whole before it can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes the downlinks. A permit that stays until a downlink waits makes it look around once more.
+fn wake_all(state: &State) {
+    for downlink in state.slots.values().filter_map(|entry| entry.served_by.as_ref()) {
+        downlink.notify_one();
     }
 }
 

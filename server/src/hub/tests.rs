@@ -163,7 +163,8 @@ fn a_conversation_that_is_served_is_not_asked_for_again() {
 fn caught_up_is_said_once_when_all_that_was_counted_is_acknowledged() {
     let inbox = inbox(8);
     let mailbox = Mailbox { conversations: 2, positions: 7 };
-    inbox.fill(&[(conversation(1), 5), (conversation(2), 2)], mailbox);
+    let waiting = [(conversation(1), Some(5)), (conversation(2), Some(2)), (conversation(3), None)];
+    inbox.fill(&waiting, mailbox);
     inbox.acknowledged(conversation(1), 4);
     inbox.acknowledged(conversation(2), 2);
     assert_eq!(inbox.take_events(), []);
