@@ -310,6 +310,17 @@ impl Downlink {
         }
     }
 
+    /// The next skip, behind receipts that are acknowledged.
+    pub(crate) async fn skip_behind_receipts(&mut self) -> Skip {
+        loop {
+            match self.stream.frame().await {
+                Frame::Receipt(receipt) => self.ack_receipt(&receipt).await,
+                Frame::Skip(skip) => return skip,
+                other => panic!("a skip was due: {other:?}"),
+            }
+        }
+    }
+
     pub(crate) async fn receipt(&mut self) -> Receipt {
         match self.stream.frame().await {
             Frame::Receipt(receipt) => receipt,
@@ -329,9 +340,15 @@ impl Downlink {
         self.stream.say(&Frame::Ack(self.acked)).await;
     }
 
-    /// Takes a delivery with this text and acknowledges it.
+    /// Takes a delivery with this text and acknowledges it, and receipts that come before it.
     pub(crate) async fn hears(&mut self, text: &str) -> Deliver {
-        let delivery = self.delivery().await;
+        let delivery = loop {
+            match self.stream.frame().await {
+                Frame::Receipt(receipt) => self.ack_receipt(&receipt).await,
+                Frame::Deliver(deliver) => break deliver,
+                other => panic!("a delivery was due: {other:?}"),
+            }
+        };
         assert_eq!(text_of(&delivery), text);
         self.ack(delivery.seq).await;
         delivery
@@ -348,6 +365,26 @@ impl Downlink {
             self.ack_receipt(&receipt).await;
             if receipt.account == account && wanted(&receipt) {
                 return receipt;
+            }
+        }
+    }
+}
+
+impl Downlink {
+    /// Waits until an account is told to have everything up to `delivered`, and acknowledges what
+    /// comes before.
+    pub(crate) async fn receipt_of(&mut self, account: AccountId, delivered: u64) {
+        loop {
+            match self.stream.frame().await {
+                Frame::Deliver(deliver) => self.ack(deliver.seq).await,
+                Frame::Skip(skip) => self.ack(skip.up_to).await,
+                Frame::Receipt(receipt) => {
+                    self.ack_receipt(&receipt).await;
+                    if receipt.account == account && receipt.delivered == delivered {
+                        return;
+                    }
+                }
+                other => panic!("{other:?}"),
             }
         }
     }
