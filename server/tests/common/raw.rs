@@ -6,7 +6,10 @@ use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream};
 use tern_protocol::{
     code::Code,
     codec,
-    frame::{Credential, Entitlement, Frame, Greeting, Hello, Register, Rejected, SignIn, Welcome},
+    frame::{
+        Credential, Entitlement, Extension, Frame, Greeting, Hello, Register, Rejected, SignIn,
+        Welcome,
+    },
     framing::Deframer,
     id::{AccountId, DeviceId},
     limits,
@@ -58,11 +61,14 @@ pub(crate) struct Stream {
     pub(crate) send: SendStream,
     pub(crate) recv: RecvStream,
     deframer: Deframer,
+    /// The extension frames that came.
+    pub(crate) extensions: Vec<Extension>,
 }
 
 impl Stream {
     pub(crate) fn new((send, recv): (SendStream, RecvStream)) -> Self {
-        Self { send, recv, deframer: Deframer::new(limits::FRAME_BYTES) }
+        let deframer = Deframer::new(limits::FRAME_BYTES);
+        Self { send, recv, deframer, extensions: Vec::new() }
     }
 
     /// Sends bytes, whatever they are. The server may have ended the stream already.
@@ -91,7 +97,10 @@ impl Stream {
         loop {
             if let Some(frame) = self.deframer.next_frame().unwrap() {
                 match codec::decode(frame).unwrap() {
-                    Frame::Extension(_) => continue,
+                    Frame::Extension(extension) => {
+                        self.extensions.push(extension);
+                        continue;
+                    }
                     frame => return Ok(frame),
                 }
             }

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -13,7 +13,8 @@ use tokio::{net::UdpSocket, sync::watch, task::JoinHandle};
 /// Passes packets between one client and the server.
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
-    up: Arc<AtomicBool>,
+    /// So many more packets of the client pass.
+    up: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -24,7 +25,8 @@ impl Relay {
         let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         far.connect(server).await.unwrap();
         let address = near.local_addr().unwrap();
-        let (up, down) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+        let up = Arc::new(AtomicUsize::new(usize::MAX));
+        let down = Arc::new(AtomicBool::new(true));
         let (known, mut client) = watch::channel(None);
         let upwards = {
             let (near, far, passes) = (near.clone(), far.clone(), up.clone());
@@ -32,7 +34,8 @@ impl Relay {
                 let mut packet = [0; 2_048];
                 while let Ok((length, from)) = near.recv_from(&mut packet).await {
                     known.send_replace(Some(from));
-                    if passes.load(Ordering::SeqCst) {
+                    let left = |left: usize| left.checked_sub(1);
+                    if passes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() {
                         // A server that is gone makes errors here, and the client will notice.
                         let _ = far.send(&packet[..length]).await;
                     }
@@ -54,9 +57,9 @@ impl Relay {
         Self { address, up, down, tasks: [upwards, downwards] }
     }
 
-    /// Whether what the client sends gets to the server.
-    pub(crate) fn pass_up(&self, passes: bool) {
-        self.up.store(passes, Ordering::SeqCst);
+    /// How many packets that the client sends from now on get to the server.
+    pub(crate) fn pass_up(&self, packets: usize) {
+        self.up.store(packets, Ordering::SeqCst);
     }
 
     /// Whether what the server sends gets to the client.

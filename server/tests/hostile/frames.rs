@@ -238,8 +238,12 @@ async fn frames_out_of_place_close_the_connection() {
 async fn what_has_no_meaning_here_is_ignored() {
     let world = World::start().await;
     let [mut ann, bob] = world.two().await;
-    let greeted = &ann.raw.greeting.extensions;
-    assert!(greeted.iter().any(|id| (0..=255).any(|which| grease::id(which) == *id)));
+    // The server says things without a meaning itself.
+    let is_grease = |id: u16| (0..=255).any(|which| grease::id(which) == id);
+    assert!(ann.raw.greeting.extensions.iter().any(|&id| is_grease(id)));
+    ann.done(RequestBody::Ping).await;
+    let [said] = &ann.raw.session.extensions[..] else { panic!("one frame of grease was due") };
+    assert!(is_grease(said.id) && said.body.len() <= limits::GREASE_BYTES);
     // The hello listed grease and an unknown id; nothing of it is in use.
     assert!(ann.welcome.extensions.is_empty());
     for id in [0x0a0a, 0xfafa, 0x0001, 0xffff] {

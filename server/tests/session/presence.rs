@@ -130,7 +130,7 @@ async fn a_device_that_vanishes_is_offline_after_a_while() {
     let mut raw = Raw::connect(&world.endpoint, world.quic(), relay.address).await.unwrap();
     let welcome = raw.hello_as(hello(bob.ticket())).await.unwrap();
     assert_eq!(ann.watch(&[welcome.account]).await[0].state, PresenceState::Online);
-    relay.pass_up(false);
+    relay.pass_up(0);
     relay.pass_down(false);
     assert!(matches!(
         ann.event().await,
