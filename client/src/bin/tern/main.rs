@@ -24,7 +24,7 @@ use clap::{CommandFactory, Parser};
 use tern_client::{Client, Events, Settings};
 
 use crate::{
-    args::{Args, Command},
+    args::{Args, Command, Wait},
     failure::Failure,
 };
 
@@ -65,7 +65,12 @@ async fn run(args: Args) -> Result<(), Failure> {
 async fn open(args: &Args) -> Result<(Client, Events), Failure> {
     let settings = Settings {
         software: concat!("tern ", env!("CARGO_PKG_VERSION")).into(),
-        active: matches!(args.command, Command::Chat { .. } | Command::Listen(_)),
+        // A server may hold receipts back from a device at which nobody is looking.
+        active: match &args.command {
+            Command::Chat { .. } | Command::Listen(_) => true,
+            Command::Send(send) => send.wait != Wait::Sent,
+            _ => false,
+        },
         ..Settings::default()
     };
     let (client, events) = Client::open(args.home()?, settings).await?;
