@@ -145,8 +145,16 @@ pub fn server_config(
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+    use quinn::{ClientConfig, ConnectionError, Endpoint, TokioRuntime};
+    use rustls::{
+        RootCertStore,
+        pki_types::{CertificateDer, pem::PemObject},
+    };
+
     use super::*;
-    use crate::test_store::MapStore;
+    use crate::{clock::Clock, test_store::MapStore};
 
     #[tokio::test]
     async fn the_secret_outlives_the_process_and_is_one_for_all_nodes() {
@@ -157,5 +165,60 @@ mod tests {
         assert_eq!(secret(&store, &Random::seeded(2)).await.unwrap(), other);
         store.put(SECRET_KEY, b"short");
         assert!(secret(&store, &Random::seeded(3)).await.is_err());
+    }
+
+    async fn listen(config: &Config, store: &MapStore, port: u16) -> Endpoint {
+        let certificates = Certificates::open(config, Clock::system()).unwrap();
+        let quic = server_config(config, &certificates).unwrap();
+        let endpoint = endpoint_config(store, &Random::system()).await.unwrap();
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        Endpoint::new(endpoint, Some(quic), socket, Arc::new(TokioRuntime)).unwrap()
+    }
+
+    async fn connect(config: &Config, address: SocketAddr) -> quinn::Connection {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(config.in_data_dir("ca.pem")).unwrap();
+        roots.add(ca).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![tern_protocol::ALPN.to_vec()];
+        let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        let mut client = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        client.set_default_client_config(ClientConfig::new(Arc::new(tls)));
+        client.connect(address, "localhost").unwrap().await.unwrap()
+    }
+
+    #[test]
+    fn a_server_that_was_killed_ends_the_connections_that_it_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.data.dir = dir.path().to_owned();
+        let store = MapStore::default();
+        let alive = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let dead = builder.worker_threads(1).enable_all().build().unwrap();
+        let first = dead.block_on(listen(&config, &store, 0));
+        let address = first.local_addr().unwrap();
+        let accepting = dead.spawn(async move {
+            let accepted = first.accept().await.unwrap().await.unwrap();
+            (first, accepted)
+        });
+        let connection = alive.block_on(connect(&config, address));
+        let held = alive.block_on(accepting).unwrap();
+        // What runs the first server ends, and it has no time to say anything.
+        drop(dead);
+        drop(held);
+
+        let closed = alive.block_on(async {
+            let _second = listen(&config, &store, address.port()).await;
+            let mut stream = connection.open_uni().await.unwrap();
+            stream.write_all(&[7; 1000]).await.unwrap();
+            connection.closed().await
+        });
+        assert_eq!(closed, ConnectionError::Reset);
     }
 }
