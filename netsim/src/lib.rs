@@ -1,0 +1,15 @@
+//! Tern under bad conditions.
+//!
+//! - [`checker`]: was every message delivered once, in order, to everybody, and did no receipt lie?
+//!   Pure data in, a verdict out.
+//! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
+//!   checker.
+//! - [`standing`]: how far a device is.
+//!
+//! The crash test (`tests/crash.rs`) kills a real server and real clients with SIGKILL under load and then
+//! asks the checker; the program `tern-netsim-device` is one of its clients.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic"))]
+
+pub mod checker;
+pub mod journal;
+pub mod standing;
