@@ -1,0 +1,58 @@
+//! What the kernel says of a process: CPU time and memory, out of `/proc`.
+
+use std::{fs, time::Duration};
+
+use crate::error::{BenchError, Context, Result};
+
+/// The unit of times in `/proc/PID/stat`: fixed at 100 a second towards user space on Linux,
+/// whatever the kernel's own tick is.
+const TICK: Duration = Duration::from_millis(10);
+
+/// CPU time that a process has used, all its threads, in user and kernel mode.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).context(format!("can't read {path}"))?;
+    parse_cpu_time(&text).ok_or_else(|| BenchError::new(format!("{path} isn't as expected")))
+}
+
+fn parse_cpu_time(stat: &str) -> Option<Duration> {
+    // The name in parentheses may hold anything; what follows it is numbers.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u32 = fields.next()?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
+    Some(TICK * (user + system))
+}
+
+/// Memory of a process that is in RAM, in KiB.
+pub fn rss_kib(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).context(format!("can't read {path}"))?;
+    let rss = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    rss.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok())
+        .ok_or_else(|| BenchError::new(format!("{path} isn't as expected")))
+}
+
+/// Load of the machine: the average number of runnable threads in the last minute.
+pub fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_times_are_found_behind_any_name() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 90 0 0 0 150 25 0 0 20 0 3 0 5 6 7";
+        assert_eq!(parse_cpu_time(stat), Some(Duration::from_millis(1_750)));
+        assert_eq!(parse_cpu_time("7 (x) S"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_and_time() {
+        assert!(rss_kib(std::process::id()).unwrap() > 100);
+        assert!(cpu_time(std::process::id()).is_ok());
+        assert!(load_average().is_some());
+    }
+}
