@@ -107,9 +107,9 @@ async fn begin(
     visit: &mut Visit,
 ) -> Result<(), Code> {
     let nonce = shared.random.bytes();
-    let greeted = greet(connection, nonce, shared);
-    let signed_in = async {
-        greeted.await?;
+    // Boxed, so that a connection that is signed in has no room for it any more.
+    let signed_in = Box::pin(async {
+        greet(connection, nonce, shared).await?;
         let Ok((send, receive)) = connection.accept_bi().await else { return Err(Code::NoError) };
         let mut hello = Door {
             shared,
@@ -122,7 +122,7 @@ async fn begin(
         };
         let guest = hello.sign_in().await?;
         Ok((hello, guest))
-    };
+    });
     let (hello, guest) = match timeout_at(deadline, signed_in).await {
         Ok(Ok(signed_in)) => signed_in,
         Ok(Err(code)) => return Err(code),

@@ -291,7 +291,8 @@ impl Running<'_> {
                 frame = self.stream.frames.next(),
                     if provisional.is_none() && self.stream.protocol.may_read() =>
                 {
-                    self.take(frame).await?;
+                    // Boxed, so that a connection that asks for nothing has no room for it.
+                    Box::pin(self.take(frame)).await?;
                 }
                 accepted = session.connection.accept_bi() => match accepted {
                     Ok((send, receive)) => {
