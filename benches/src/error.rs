@@ -16,7 +16,7 @@ pub struct BenchError {
 pub type Result<T> = std::result::Result<T, BenchError>;
 
 impl BenchError {
-    /// A failure that has no deeper cause.
+    /// A failure that has no deeper cause, or has it in its text.
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), source: None }
     }
@@ -25,18 +25,17 @@ impl BenchError {
 impl fmt::Display for BenchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        match &self.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+        let mut next = self.source.as_deref().map(|source| source as &dyn Error);
+        while let Some(source) = next {
+            write!(f, ": {source}")?;
+            next = source.source();
         }
+        Ok(())
     }
 }
 
-impl Error for BenchError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().and_then(|source| source.source())
-    }
-}
+// Its text has the whole chain already.
+impl Error for BenchError {}
 
 /// Says what was tried when a step fails.
 pub trait Context<T> {

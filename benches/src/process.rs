@@ -8,11 +8,20 @@ use crate::error::{BenchError, Context, Result};
 /// whatever the kernel's own tick is.
 const TICK: Duration = Duration::from_millis(10);
 
-/// CPU time that a process has used, all its threads, in user and kernel mode.
+/// CPU time that a process has used, all its threads, in user and kernel mode. An error if it has ended.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).context(format!("can't read {path}"))?;
+    if has_ended(&text) {
+        return Err(BenchError::new(format!("process {pid} has ended")));
+    }
     parse_cpu_time(&text).ok_or_else(|| BenchError::new(format!("{path} isn't as expected")))
+}
+
+/// Whether a process is only there for its parent to learn how it ended.
+fn has_ended(stat: &str) -> bool {
+    let state = stat.rsplit_once(')').and_then(|(_, fields)| fields.trim_start().chars().next());
+    matches!(state, Some('Z' | 'X') | None)
 }
 
 fn parse_cpu_time(stat: &str) -> Option<Duration> {
@@ -47,6 +56,8 @@ mod tests {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 90 0 0 0 150 25 0 0 20 0 3 0 5 6 7";
         assert_eq!(parse_cpu_time(stat), Some(Duration::from_millis(1_750)));
         assert_eq!(parse_cpu_time("7 (x) S"), None);
+        assert!(!has_ended(stat));
+        assert!(has_ended("7 (a) Z) Z 1 7"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The server under test: a real `tern-server` process with a data folder of its own.
 
 use std::{
+    fs::File,
+    io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
@@ -56,7 +58,7 @@ pub struct ServerProcess {
     address: SocketAddr,
     ca_pem: String,
     settings: ServerSettings,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl ServerProcess {
@@ -64,12 +66,13 @@ impl ServerProcess {
     pub async fn start(settings: &ServerSettings) -> Result<Self> {
         let folder = TempDir::with_prefix_in("tern-bench-", &settings.dir)
             .context(format!("can't make a folder in {}", settings.dir.display()))?;
-        Self::start_in(settings.clone(), folder).await
+        Self::start_in(settings.clone(), Folder { dir: folder, is_shown: false }).await
     }
 
-    async fn start_in(settings: ServerSettings, folder: TempDir) -> Result<Self> {
-        let (data, log) = (folder.path().join("data"), folder.path().join("server.log"));
-        let log_file = std::fs::File::create(&log).context("can't make the server's log")?;
+    async fn start_in(settings: ServerSettings, mut folder: Folder) -> Result<Self> {
+        let data = folder.dir.path().join("data");
+        let log = File::options().create(true).append(true).open(folder.log());
+        let log = log.context("can't make the server's log")?;
         let mut command = Command::new(&settings.binary);
         command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--log", "warn"]);
         command.arg("--data").arg(&data);
@@ -84,12 +87,15 @@ impl ServerProcess {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log_file)
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .context(format!("can't start {}", settings.binary.display()))?;
-        let failed =
-            || BenchError::new(format!("the server didn't start; its last words:\n{}", tail(&log)));
+        let mut failed = || {
+            folder.is_shown = true;
+            let log = tail(&folder.log());
+            BenchError::new(format!("the server didn't start; its last words:\n{log}"))
+        };
         let (Some(stdout), Some(pid)) = (child.stdout.take(), child.id()) else {
             return Err(failed());
         };
@@ -128,17 +134,35 @@ impl ServerProcess {
 
     /// CPU time used up to now.
     pub fn cpu_time(&self) -> Result<Duration> {
-        process::cpu_time(self.pid).map_err(|error| self.explain(error))
+        process::cpu_time(self.pid)
     }
 
     /// Memory in use, in KiB.
     pub fn rss_kib(&self) -> Result<u64> {
-        process::rss_kib(self.pid).map_err(|error| self.explain(error))
+        process::rss_kib(self.pid)
     }
+}
 
-    fn explain(&self, error: BenchError) -> BenchError {
-        let log = tail(&self.folder.path().join("server.log"));
-        BenchError::new(format!("{error}; has the server ended? Its last words:\n{log}"))
+/// The folder of a server, deleted when dropped. What the server logged, which are warnings and errors
+/// alone, is shown before.
+struct Folder {
+    dir: TempDir,
+    is_shown: bool,
+}
+
+impl Folder {
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let log = tail(&self.log());
+        if !self.is_shown && !log.is_empty() {
+            // Nobody may be listening.
+            let _ = writeln!(io::stderr(), "the server's last words:\n{log}");
+        }
     }
 }
 
