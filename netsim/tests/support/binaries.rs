@@ -1,44 +1,71 @@
 //! Where the programs of the other crates are.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    time::Duration,
 };
+
+/// How long the programs of an earlier run are kept. It may still be going on.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The server and the command.
 pub(crate) struct Binaries {
     pub(crate) server: PathBuf,
     pub(crate) tern: PathBuf,
-    /// Holds links to the programs as they are now: a build that goes on beside the tests may put others
-    /// in their place. It goes with the process.
-    _links: tempfile::TempDir,
 }
 
-/// Builds the programs once in this process, and says where they are. `TERN_BIN_DIR` names a folder with
-/// programs that are to be tested instead.
+/// Builds the programs once in this run of the tests, and says where they are. `TERN_BIN_DIR` names a folder
+/// with programs that are to be tested instead.
 ///
 /// Cargo gives a test the path of its own crate's programs alone. Asking it to build the others costs next
-/// to nothing when they are there, and is right in a fresh clone and after any change.
+/// to nothing when they are there, and is right in a fresh clone and after any change. The run goes on
+/// with links to them: a build that goes on beside the tests may put others in their place.
 pub(crate) fn binaries() -> &'static Binaries {
     static BINARIES: OnceLock<Binaries> = OnceLock::new();
     BINARIES.get_or_init(|| {
-        let folder = match env::var_os("TERN_BIN_DIR") {
-            Some(folder) => PathBuf::from(folder),
-            None => build(),
-        };
-        let links = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let link = |name: &str| {
-            let name = format!("{name}{}", env::consts::EXE_SUFFIX);
-            let (from, to) = (folder.join(&name), links.path().join(&name));
-            fs::hard_link(&from, &to)
-                .or_else(|_| fs::copy(&from, &to).map(drop))
-                .unwrap_or_else(|error| panic!("{}: {error}", from.display()));
-            to
-        };
-        Binaries { server: link("tern-server"), tern: link("tern"), _links: links }
+        if let Some(folder) = env::var_os("TERN_BIN_DIR") {
+            return inside(Path::new(&folder));
+        }
+        // Under nextest, each test has a process of its own, and they share a run.
+        let run = env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| std::process::id().to_string());
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        fs::create_dir_all(&all).unwrap();
+        let lock = File::create(all.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let links = inside(&all.join(run));
+        if !(links.server.exists() && links.tern.exists()) {
+            forget_earlier_runs(&all);
+            let built = inside(&build());
+            fs::create_dir_all(links.server.parent().unwrap()).unwrap();
+            for (from, to) in [(built.server, &links.server), (built.tern, &links.tern)] {
+                let _ = fs::remove_file(to);
+                fs::hard_link(&from, to)
+                    .or_else(|_| fs::copy(&from, to).map(drop))
+                    .unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+            }
+        }
+        links
     })
+}
+
+fn inside(folder: &Path) -> Binaries {
+    let program = |name: &str| folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    Binaries { server: program("tern-server"), tern: program("tern") }
+}
+
+fn forget_earlier_runs(all: &Path) {
+    for run in fs::read_dir(all).unwrap().map_while(Result::ok) {
+        let age = run.metadata().and_then(|metadata| metadata.modified());
+        let age = age.ok().and_then(|modified| modified.elapsed().ok());
+        if age.is_some_and(|age| age > KEPT) {
+            // What can't be removed is in the way of nobody.
+            let _ = fs::remove_dir_all(run.path());
+        }
+    }
 }
 
 /// Runs cargo for the profile that this test was built with; answers the folder of the programs.
