@@ -53,10 +53,26 @@ pub(super) async fn serve(
     }
     session.shared.metrics.uplinks.inc();
     let mut uplink = Uplink { session: &session, conversation, members, due: VecDeque::new() };
-    let end = uplink.run(&mut frames, &mut answers).await;
+    let leave = uplink.run(&mut frames, &mut answers).await;
     session.shared.metrics.uplinks.dec();
+    // Before the client can see the end, since then it may open another.
     session.release_uplink(conversation);
-    end
+    match leave? {
+        Leave::Finish => answers.finish(),
+        Leave::Idle => return session.reset(&mut frames, &mut answers, Code::StreamIdle),
+        Leave::Gone => {}
+    }
+    Ok(())
+}
+
+/// How an uplink is to be left.
+enum Leave {
+    /// All is said.
+    Finish,
+    /// Nothing was said for a while.
+    Idle,
+    /// The client has ended it.
+    Gone,
 }
 
 /// The members of the conversation, if the account may speak there, by [TERN-6.1-1].
@@ -91,14 +107,13 @@ struct Uplink<'a> {
 }
 
 impl Uplink<'_> {
-    async fn run(&mut self, frames: &mut Frames, answers: &mut FrameWriter) -> End {
+    async fn run(&mut self, frames: &mut Frames, answers: &mut FrameWriter) -> Result<Leave, Code> {
         let idle = Duration::from_millis(u64::from(self.session.limits.stream_idle_for_ms));
         let most = usize::from(self.session.limits.unanswered_sends);
         let mut ended = false;
         loop {
             if ended && self.due.is_empty() {
-                answers.finish();
-                return Ok(());
+                return Ok(Leave::Finish);
             }
             // Reading no further while too much is unanswered is what holds a flood back.
             let may_read = !ended && self.due.len() < most;
@@ -111,17 +126,15 @@ impl Uplink<'_> {
                         self.answer(answer?, answers)?;
                     }
                     if answers.flush().await.is_err() {
-                        return Ok(());
+                        return Ok(Leave::Gone);
                     }
                 }
                 frame = timeout(idle, frames.next()), if may_read => match frame {
                     Ok(Ok(Some(frame))) => self.take(frame).await?,
                     Ok(Ok(None)) => ended = true,
-                    Ok(Err(Stop::Reset | Stop::Lost)) => return Ok(()),
+                    Ok(Err(Stop::Reset | Stop::Lost)) => return Ok(Leave::Gone),
                     Ok(Err(Stop::Decode(error))) => return Err(self.session.refused_frame(&error)),
-                    Err(_) if self.due.is_empty() => {
-                        return self.session.reset(frames, answers, Code::StreamIdle);
-                    }
+                    Err(_) if self.due.is_empty() => return Ok(Leave::Idle),
                     Err(_) => {}
                 },
             }
