@@ -23,6 +23,8 @@ use crate::{
 
 /// The accounts and how many devices each has. Everybody talks to everybody.
 const ACCOUNTS: [(&str, usize); 4] = [("ann", 2), ("bob", 1), ("cem", 2), ("dot", 1)];
+/// What the server writes stays if the test fails.
+const SERVER_FLAGS: [&str; 4] = ["--admin", "off", "--log", "warn,tern_server=debug"];
 /// How long the load may make no progress before the test goes on anyway.
 const STALLED: Duration = Duration::from_secs(3);
 
@@ -39,14 +41,27 @@ pub(crate) struct World {
     pub(crate) server_kills: usize,
     pub(crate) client_kills: usize,
     // Goes last, when nobody writes to it any more.
-    folder: tempfile::TempDir,
+    folder: Folder,
+}
+
+/// The folder of server, clients and journal. It stays if the test fails.
+struct Folder(Option<tempfile::TempDir>);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if thread::panicking()
+            && let Some(folder) = self.0.take()
+        {
+            println!("what happened is in {}", folder.keep().display());
+        }
+    }
 }
 
 impl World {
     /// Starts a server, registers all devices, and lets them talk.
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start(folder.path());
+        let server = Server::start_with(folder.path(), &SERVER_FLAGS);
         let registered = register(&server, folder.path());
         let accounts: BTreeSet<_> = registered.iter().map(|(_, account, _)| *account).collect();
         let mut history = History::default();
@@ -74,7 +89,7 @@ impl World {
             stalls: 0,
             server_kills: 0,
             client_kills: 0,
-            folder,
+            folder: Folder(Some(folder)),
         };
         for device in 0..world.devices.len() {
             world.start_device(device);

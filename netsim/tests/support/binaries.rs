@@ -23,25 +23,26 @@ pub(crate) struct Binaries {
 ///
 /// Cargo gives a test the path of its own crate's programs alone. Asking it to build the others costs next
 /// to nothing when they are there, and is right in a fresh clone and after any change. The run goes on
-/// with links to them: a build that goes on beside the tests may put others in their place.
+/// with links to them: a build that goes on beside the tests may put others in their place. The links have
+/// names of their own, so that whoever ends servers by name doesn't end these.
 pub(crate) fn binaries() -> &'static Binaries {
     static BINARIES: OnceLock<Binaries> = OnceLock::new();
     BINARIES.get_or_init(|| {
-        if let Some(folder) = env::var_os("TERN_BIN_DIR") {
-            return inside(Path::new(&folder));
-        }
         // Under nextest, each test has a process of its own, and they share a run.
         let run = env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| std::process::id().to_string());
         let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         fs::create_dir_all(&all).unwrap();
         let lock = File::create(all.join("lock")).unwrap();
         lock.lock().unwrap();
-        let links = inside(&all.join(run));
+        let folder = all.join(run);
+        let links =
+            Binaries { server: program(&folder, "server"), tern: program(&folder, "command") };
         if !(links.server.exists() && links.tern.exists()) {
             forget_earlier_runs(&all);
-            let built = inside(&build());
-            fs::create_dir_all(links.server.parent().unwrap()).unwrap();
-            for (from, to) in [(built.server, &links.server), (built.tern, &links.tern)] {
+            let built = env::var_os("TERN_BIN_DIR").map_or_else(build, PathBuf::from);
+            fs::create_dir_all(&folder).unwrap();
+            for (name, to) in [("tern-server", &links.server), ("tern", &links.tern)] {
+                let from = program(&built, name);
                 let _ = fs::remove_file(to);
                 fs::hard_link(&from, to)
                     .or_else(|_| fs::copy(&from, to).map(drop))
@@ -52,9 +53,8 @@ pub(crate) fn binaries() -> &'static Binaries {
     })
 }
 
-fn inside(folder: &Path) -> Binaries {
-    let program = |name: &str| folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
-    Binaries { server: program("tern-server"), tern: program("tern") }
+fn program(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}{}", env::consts::EXE_SUFFIX))
 }
 
 fn forget_earlier_runs(all: &Path) {

@@ -25,11 +25,6 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server without an admin address in a folder.
-    pub(crate) fn start(folder: &Path) -> Self {
-        Self::start_with(folder, &["--admin", "off"])
-    }
-
     /// Starts a server in a folder, with flags.
     pub(crate) fn start_with(folder: &Path, flags: &[&str]) -> Self {
         let mut server = Self::new(folder, free_port(), flags);
@@ -87,7 +82,7 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new(&binaries().server);
         command
-            .args(["--listen", &self.address.to_string(), "--log", "warn"])
+            .args(["--listen", &self.address.to_string()])
             .arg("--data")
             .arg(self.folder.join("data"))
             .args(&self.flags)
