@@ -25,7 +25,16 @@ use tern_benches::{
 /// has built the whole workspace's tests, so that it compiles no dependency a second time.
 static SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let built = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // What cargo tells a test of its package would make the build scripts of others run anew (ring's
+    // looks at it), and their dependants with them.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&*name);
+        }
+    }
+    let built = cargo
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["build", "--workspace", "--bin", "tern-server", "--test", "smoke", "--quiet"])
         .arg("--target-dir")
