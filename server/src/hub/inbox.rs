@@ -17,6 +17,11 @@ use tokio::sync::Notify;
 
 use crate::conversation::{Appended, News};
 
+/// Bytes of envelopes held in memory for the downlinks of a connection, but for the last.
+const LIVE_BYTES: usize = 1 << 20;
+/// Messages that a downlink takes out at once.
+const TAKEN_MESSAGES: usize = 16;
+
 /// Bounds of an inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxSettings {
@@ -50,6 +55,7 @@ struct State {
     /// Conversations that need a downlink and have none, in the order in which to open them.
     ready: VecDeque<ConversationId>,
     live_messages: usize,
+    live_bytes: usize,
     events: VecDeque<Event>,
     close: Option<Code>,
     /// Nobody looks: presence and typing are dropped, receipts held.
@@ -114,20 +120,22 @@ impl Inbox {
     /// Puts in news of a conversation.
     pub fn news(&self, conversation: ConversationId, news: News) {
         let mut state = self.state();
-        let room = state.live_messages < self.settings.live_messages;
+        let room =
+            state.live_messages < self.settings.live_messages && state.live_bytes < LIVE_BYTES;
         let entry = state.slots.entry(conversation).or_default();
-        let mut added = 0;
+        let (mut added, mut added_bytes) = (0, 0);
         match news {
             // Once something was left out, what follows comes from the store as well, in order.
             News::Message { foreign_head, appended } if room && !entry.slot.behind => {
+                (added, added_bytes) = (1, appended.message.envelope.len());
                 entry.slot.live.push_back((foreign_head, appended));
-                added = 1;
             }
             News::Message { .. } => entry.slot.behind = true,
             News::Receipt(receipt) => drop(entry.slot.receipts.insert(receipt.account, receipt)),
         }
         let held = state.inactive && added == 0 && !entry_is_behind(&state, conversation);
         state.live_messages += added;
+        state.live_bytes += added_bytes;
         if !held {
             self.wake(&mut state, conversation);
         }
@@ -283,15 +291,22 @@ impl Inbox {
         self.kept_out.load(Ordering::Relaxed) > 0 || self.room_wanted.swap(false, Ordering::Relaxed)
     }
 
-    /// Takes what waits for a downlink.
+    /// Takes what waits for a downlink: of many messages the first few, so that what a blocked downlink
+    /// holds is bounded, too. The rest stays for the next call.
     pub fn take(&self, conversation: ConversationId) -> Slot {
         let mut state = self.state();
-        let slot = match state.slots.get_mut(&conversation) {
-            Some(entry) => std::mem::take(&mut entry.slot),
-            None => Slot::default(),
-        };
-        state.live_messages -= slot.live.len();
-        slot
+        let Some(entry) = state.slots.get_mut(&conversation) else { return Slot::default() };
+        let few = entry.slot.live.len().min(TAKEN_MESSAGES);
+        let rest = entry.slot.live.split_off(few);
+        let mut taken = std::mem::replace(&mut entry.slot.live, rest);
+        taken.shrink_to_fit();
+        // What is only in the store comes behind what is in memory.
+        let behind = entry.slot.live.is_empty() && std::mem::take(&mut entry.slot.behind);
+        let receipts = std::mem::take(&mut entry.slot.receipts);
+        state.live_messages -= taken.len();
+        state.live_bytes -=
+            taken.iter().map(|(_, appended)| appended.message.envelope.len()).sum::<usize>();
+        Slot { live: taken, behind, receipts }
     }
 
     /// The downlink ends. If something came meanwhile, another is asked for.

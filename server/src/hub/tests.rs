@@ -131,6 +131,35 @@ fn what_does_not_fit_into_memory_is_noted_as_behind_and_stays_in_order() {
 }
 
 #[test]
+fn large_messages_are_bounded_by_their_bytes() {
+    let inbox = inbox(1_000);
+    for seq in 1..=100 {
+        let News::Message { foreign_head, appended } = message(seq) else { panic!() };
+        let envelope = Bytes::from(vec![0; 64 * 1024]);
+        let message = MessageRecord { envelope, ..appended.message.clone() };
+        let appended = Arc::new(Appended { seq, message });
+        inbox.news(conversation(1), News::Message { foreign_head, appended });
+    }
+    // A mebibyte is sixteen of them; a downlink takes no more at once, and then reads the store.
+    let slot = inbox.take(conversation(1));
+    assert_eq!((slot.live.len(), slot.behind), (16, true));
+    assert!(inbox.take(conversation(1)).is_empty());
+}
+
+#[test]
+fn many_messages_are_taken_a_few_at_a_time_and_the_rest_of_the_store_last() {
+    let inbox = inbox(20);
+    for seq in 1..=30 {
+        inbox.news(conversation(1), message(seq));
+    }
+    let first = inbox.take(conversation(1));
+    assert_eq!((first.live.len(), first.behind), (16, false));
+    let second = inbox.take(conversation(1));
+    assert_eq!((second.live.front().map(|(_, a)| a.seq), second.live.len()), (Some(17), 4));
+    assert!(second.behind);
+}
+
+#[test]
 fn behind_a_gap_nothing_is_taken_from_memory() {
     let inbox = inbox(1);
     inbox.news(conversation(1), message(1));
