@@ -18,7 +18,7 @@ use tern_protocol::{
     id::{AccountId, ConversationId, DeviceId},
 };
 
-pub use self::inbox::{Inbox, InboxSettings, Slot};
+pub use self::inbox::{Inbox, InboxSettings, KeptOut, Slot};
 use self::presence::Board;
 use crate::conversation::{Audience, News};
 
