@@ -33,6 +33,22 @@ fn parse_cpu_time(stat: &str) -> Option<Duration> {
     Some(TICK * (user + system))
 }
 
+/// CPU time that the machine has spent on anything at all, in all its cores.
+pub fn machine_cpu_time() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat").context("can't read /proc/stat")?;
+    parse_machine_cpu_time(&text).ok_or_else(|| BenchError::new("/proc/stat isn't as expected"))
+}
+
+fn parse_machine_cpu_time(stat: &str) -> Option<Duration> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let ticks: Vec<u64> = fields.map(|field| field.parse().ok()).collect::<Option<_>>()?;
+    // user, nice, system, idle, waiting for disks, interrupts (2), stolen by the host; guests are
+    // counted in user and nice already.
+    let &[user, nice, system, _, _, hard, soft, stolen, ..] = ticks.as_slice() else { return None };
+    let ticks = user + nice + system + hard + soft + stolen;
+    Some(Duration::from_millis(ticks.saturating_mul(10)))
+}
+
 /// Memory of a process that is in RAM, in KiB.
 pub fn rss_kib(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
@@ -61,7 +77,15 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_idles_or_waits_spends_nothing() {
+        let stat = "cpu  10 1 5 900 77 2 3 4 0 0\ncpu0 1 2 3";
+        assert_eq!(parse_machine_cpu_time(stat), Some(Duration::from_millis(250)));
+        assert_eq!(parse_machine_cpu_time("cpu  10 1"), None);
+    }
+
+    #[test]
     fn this_process_has_memory_and_time() {
+        assert!(machine_cpu_time().unwrap() > Duration::ZERO);
         assert!(rss_kib(std::process::id()).unwrap() > 100);
         assert!(cpu_time(std::process::id()).is_ok());
         assert!(load_average().is_some());

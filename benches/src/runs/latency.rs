@@ -14,11 +14,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tern_protocol::frame::Deliver;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Common, Pair, micros_each, pairs, random_bytes, until};
+use super::{Common, Pair, Usage, micros_each, pairs, random_bytes, until};
 use crate::{
     error::{BenchError, Context, Result},
     outcome::{Curve, Outcome},
-    process,
     samples::Samples,
     uplink::Uplink,
 };
@@ -80,10 +79,9 @@ pub async fn run(common: &Common, settings: &Settings) -> Result<Outcome> {
         std::thread::spawn(move || pace(&clock, rate_per_s, warm_up_sends, sends, &due))
     };
     common.progress.wait("warming up", *warm_up).await;
-    let own_pid = std::process::id();
-    let before = (server.cpu_time()?, process::cpu_time(own_pid)?);
+    let before = Usage::now(&server)?;
     common.progress.wait("measuring latency", *duration).await;
-    let (cpu, own_cpu) = (server.cpu_time()? - before.0, process::cpu_time(own_pid)? - before.1);
+    let spent = Usage::now(&server)?.since(&before);
     while let Some(ended) = senders.join_next().await {
         ended.context("a task failed")??;
     }
@@ -104,9 +102,15 @@ pub async fn run(common: &Common, settings: &Settings) -> Result<Outcome> {
     let accepted = accepted.lock().clone().sort();
     outcome.figure("sent_p50_ms", "send to sent tick, p50", "ms", accepted.quantile_ms(0.5));
     outcome.figure("sent_p99_ms", "send to sent tick, p99", "ms", accepted.quantile_ms(0.99));
-    outcome.figure("server_cpu_us", "server CPU per message", "µs", micros_each(cpu, sends));
-    let own_cpu_us = micros_each(own_cpu, sends);
+    outcome.figure(
+        "server_cpu_us",
+        "server CPU per message",
+        "µs",
+        micros_each(spent.server, sends),
+    );
+    let own_cpu_us = micros_each(spent.own, sends);
     outcome.figure("generator_cpu_us", "load generator CPU per message", "µs", own_cpu_us);
+    spent.note_others(&mut outcome);
     outcome.curves.push(Curve { label: "send to delivery", points: delivered.curve() });
     outcome.curves.push(Curve { label: "send to sent tick", points: accepted.curve() });
     Ok(outcome)

@@ -26,6 +26,8 @@ use crate::{
     error::{BenchError, Context, Result},
     live::{Live, OnDelivery},
     network::Network,
+    outcome::Outcome,
+    process,
     progress::{Progress, Step},
     server::{ServerProcess, ServerSettings},
 };
@@ -169,6 +171,50 @@ async fn until(
         sleep(LOOK_EVERY).await;
     }
     check()
+}
+
+/// What was used up to a moment.
+struct Usage {
+    at: Instant,
+    server: Duration,
+    own: Duration,
+    machine: Duration,
+}
+
+impl Usage {
+    fn now(server: &ServerProcess) -> Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            server: server.cpu_time()?,
+            own: process::cpu_time(std::process::id())?,
+            machine: process::machine_cpu_time()?,
+        })
+    }
+
+    fn since(&self, before: &Self) -> Spent {
+        let server = self.server.saturating_sub(before.server);
+        let own = self.own.saturating_sub(before.own);
+        let others = self.machine.saturating_sub(before.machine).saturating_sub(server + own);
+        Spent { seconds: (self.at - before.at).as_secs_f64(), server, own, others }
+    }
+}
+
+/// What was used between two moments.
+struct Spent {
+    seconds: f64,
+    /// By the server.
+    server: Duration,
+    /// By the load generator.
+    own: Duration,
+    /// By everything else on the machine. It distorts the figures, so it stands beside them.
+    others: Duration,
+}
+
+impl Spent {
+    fn note_others(&self, outcome: &mut Outcome) {
+        let cores = self.others.as_secs_f64() / self.seconds;
+        outcome.figure("others_cores", "CPU of everything else", "cores", cores);
+    }
 }
 
 /// Random bytes: envelopes are encrypted, so nothing can be saved by compressing them.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::{Common, micros_each, register};
+use super::{Common, Spent, Usage, micros_each, register};
 use crate::{
     device::{Device, Proof},
     error::{Context, Result},
@@ -79,17 +79,18 @@ pub async fn run(common: &Common, settings: &Settings) -> Result<Outcome> {
     for way in &WAYS {
         let measured =
             measure(&server, &network, common.progress, &mut signing, way, *duration).await?;
-        let Measured { sign_ins, early, seconds, cpu, samples } = measured;
+        let Measured { sign_ins, early, spent, samples } = measured;
         let sorted = samples.sort();
         let [per_s, cpu_us, p50_ms] = way.keys;
         let [label, cpu_label, p50_label] = way.labels;
-        outcome.figure(per_s, label, "sign-ins/s", sign_ins as f64 / seconds);
-        outcome.figure(cpu_us, cpu_label, "µs", micros_each(cpu, sign_ins));
+        outcome.figure(per_s, label, "sign-ins/s", sign_ins as f64 / spent.seconds);
+        outcome.figure(cpu_us, cpu_label, "µs", micros_each(spent.server, sign_ins));
         outcome.figure(p50_ms, p50_label, "ms", sorted.quantile_ms(0.5));
         outcome.curves.push(Curve { label: way.label, points: sorted.curve() });
         if way.resume == Resume::EarlyData {
             let share = early as f64 / sign_ins as f64;
             outcome.figure("early_share", "of them really in 0-RTT data", "%", 100.0 * share);
+            spent.note_others(&mut outcome);
         }
     }
     Ok(outcome)
@@ -98,8 +99,7 @@ pub async fn run(common: &Common, settings: &Settings) -> Result<Outcome> {
 struct Measured {
     sign_ins: u64,
     early: u64,
-    seconds: f64,
-    cpu: Duration,
+    spent: Spent,
     samples: Samples,
 }
 
@@ -128,7 +128,7 @@ async fn measure(
     progress.wait("warming up", duration / 5).await;
     let moment = || -> Result<_> {
         let [sign_ins, early] = [&counted.sign_ins, &counted.early].map(|n| n.load(Relaxed));
-        Ok((Instant::now(), sign_ins, early, server.cpu_time()?))
+        Ok((Usage::now(server)?, sign_ins, early))
     };
     let before = moment()?;
     progress.wait(&format!("measuring sign-ins: {}", way.label), duration).await;
@@ -141,8 +141,7 @@ async fn measure(
     Ok(Measured {
         sign_ins: after.1 - before.1,
         early: after.2 - before.2,
-        seconds: (after.0 - before.0).as_secs_f64(),
-        cpu: after.3 - before.3,
+        spent: after.0.since(&before.0),
         samples,
     })
 }

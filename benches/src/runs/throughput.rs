@@ -10,13 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use rand::{RngCore, SeedableRng, rngs::StdRng};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::task::JoinSet;
 
-use super::{Common, Pair, counting, micros_each, pairs, random_bytes, until};
+use super::{Common, Pair, Usage, counting, micros_each, pairs, random_bytes, until};
 use crate::{
     error::{Context, Result},
     outcome::Outcome,
-    process,
+    server::ServerProcess,
     uplink::Uplink,
 };
 
@@ -62,16 +62,18 @@ pub async fn run(common: &Common, settings: &Settings) -> Result<Outcome> {
     let all_delivered = || counted.delivered.load(Relaxed) >= counted.accepted.load(Relaxed);
     until("the last delivery", all_delivered, || pairs.iter().try_for_each(Pair::check)).await?;
 
-    let seconds = (after.at - before.at).as_secs_f64();
+    let spent = after.usage.since(&before.usage);
+    let seconds = spent.seconds;
     let accepted = after.accepted - before.accepted;
     let delivered = after.delivered - before.delivered;
     outcome.figure("accepted_per_s", "accepted", "messages/s", accepted as f64 / seconds);
     outcome.figure("delivered_per_s", "delivered", "messages/s", delivered as f64 / seconds);
-    let cpu = after.server_cpu - before.server_cpu;
-    outcome.figure("server_cpu_us", "server CPU per message", "µs", micros_each(cpu, accepted));
-    outcome.figure("server_cores", "server CPU", "cores", cpu.as_secs_f64() / seconds);
-    let own = (after.own_cpu - before.own_cpu).as_secs_f64();
-    outcome.figure("generator_cores", "load generator CPU", "cores", own / seconds);
+    let each = micros_each(spent.server, accepted);
+    outcome.figure("server_cpu_us", "server CPU per message", "µs", each);
+    let cores = |cpu: Duration| cpu.as_secs_f64() / seconds;
+    outcome.figure("server_cores", "server CPU", "cores", cores(spent.server));
+    outcome.figure("generator_cores", "load generator CPU", "cores", cores(spent.own));
+    spent.note_others(&mut outcome);
     let refusals = counted.refusals.load(Relaxed);
     if refusals > 0 {
         outcome.notes.push(format!("{refusals} sends were refused for now and sent again"));
@@ -88,21 +90,17 @@ struct Counted {
 }
 
 struct Moment {
-    at: Instant,
+    usage: Usage,
     accepted: u64,
     delivered: u64,
-    server_cpu: Duration,
-    own_cpu: Duration,
 }
 
 impl Moment {
-    fn now(server: &crate::server::ServerProcess, counted: &Counted) -> Result<Self> {
+    fn now(server: &ServerProcess, counted: &Counted) -> Result<Self> {
         Ok(Self {
-            at: Instant::now(),
+            usage: Usage::now(server)?,
             accepted: counted.accepted.load(Relaxed),
             delivered: counted.delivered.load(Relaxed),
-            server_cpu: server.cpu_time()?,
-            own_cpu: process::cpu_time(std::process::id())?,
         })
     }
 }
