@@ -7,8 +7,11 @@ pub(crate) mod tern;
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, ExitStatus},
+    process::{Child, ChildStdout, ExitStatus},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -62,6 +65,18 @@ pub(crate) fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(started.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The lines that a process prints, read by a thread that ends with it.
+pub(crate) fn lines(out: ChildStdout) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            // When nobody waits for lines any more, they are still read, so that the process can go on.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
 }
 
 /// The end of a text file, for reports.

@@ -2,17 +2,15 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc,
-    thread,
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::{DEADLINE, Process, binaries::binaries, tail};
+use super::{DEADLINE, Process, binaries::binaries, lines, tail};
 
 /// The real server on a data folder and a port that stay the same over restarts.
 pub(crate) struct Server {
@@ -92,13 +90,8 @@ impl Server {
         without_settings(&mut command);
         let mut child = command.spawn().unwrap();
         let out = child.stdout.take().unwrap();
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        (self.process, self.lines) = (Some(Process::new(child)), receiver);
+        let lines = lines(out);
+        (self.process, self.lines) = (Some(Process::new(child)), lines);
     }
 
     /// A server that ended by itself has a bug.

@@ -1,14 +1,14 @@
 //! The command `tern`.
 
 use std::{
-    io::{BufRead, BufReader, Lines},
     path::{Path, PathBuf},
-    process::{ChildStdout, Command, Stdio},
+    process::{Command, Stdio},
+    sync::mpsc,
 };
 
 use serde_json::Value;
 
-use super::{Process, binaries::binaries, server::Server};
+use super::{DEADLINE, Process, binaries::binaries, lines, server::Server};
 
 /// What a command came to.
 #[derive(Debug)]
@@ -43,20 +43,24 @@ impl Outcome {
 /// A command that runs.
 pub(crate) struct Running {
     pub(crate) process: Process,
-    out: Lines<BufReader<ChildStdout>>,
+    lines: mpsc::Receiver<String>,
 }
 
 impl Running {
     /// The next JSON object that it prints for which `is` holds.
     #[track_caller]
-    pub(crate) fn until(&mut self, is: impl Fn(&Value) -> bool) -> Value {
-        for line in self.out.by_ref() {
-            let value = serde_json::from_str(&line.unwrap()).expect("a JSON object a line");
+    pub(crate) fn until(&mut self, mut is: impl FnMut(&Value) -> bool) -> Value {
+        let mut seen = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(DEADLINE).unwrap_or_else(|error| {
+                panic!("what was waited for wasn't printed ({error}); what was: {seen:#?}")
+            });
+            let value = serde_json::from_str(&line).expect("a JSON object a line");
             if is(&value) {
                 return value;
             }
+            seen.push(line);
         }
-        panic!("the command ended before it printed what was waited for");
     }
 }
 
@@ -91,8 +95,8 @@ impl Tern {
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         let mut command = self.command(args);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap()).lines();
-        Running { process: Process::new(child), out }
+        let lines = lines(child.stdout.take().unwrap());
+        Running { process: Process::new(child), lines }
     }
 
     fn command(&self, args: &[&str]) -> Command {
