@@ -13,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
 use tern_protocol::{
+    code::Code,
     frame::{GoAway, RequestBody, ResponseBody},
     id::{AccountId, ConversationId},
 };
@@ -48,6 +49,10 @@ pub(crate) enum Command {
     NetworkChanged,
 }
 
+/// How long an attempt that was given up may come to life at the server: the time that it has for a hello,
+/// and as long again for packets under way.
+const LATE_ATTEMPT: Duration = Duration::from_secs(20);
+
 /// Keeps connected until it makes no sense any more. Dropping the future leaves: QUIC closes a connection
 /// that nobody holds, and no step of the store is ever half done.
 pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Command>) {
@@ -55,6 +60,9 @@ pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Comm
     let mut target = None;
     // Left over from a move to another node that succeeded.
     let mut link = None;
+    // When an attempt was last given up: the server may still read it, take it for the newest, and
+    // let it replace the one after it.
+    let mut given_up: Option<Instant> = None;
     loop {
         let ended = match link.take() {
             Some(link) => Box::pin(serve(&core, link, &mut commands, &mut backoff)).await,
@@ -65,7 +73,10 @@ pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Comm
                         link = Some(new);
                         continue;
                     }
-                    Err(error) => Served::Lost(error, None),
+                    Err(error) => {
+                        given_up = Some(Instant::now());
+                        Served::Lost(error, None)
+                    }
                 }
             }
         };
@@ -74,7 +85,9 @@ pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Comm
             Served::Stopped => return,
             Served::Lost(error, elsewhere) => {
                 target = elsewhere;
-                if error.is_final() {
+                let by_own_attempt = matches!(error, ConnectError::Closed(Code::Replaced))
+                    && given_up.take().is_some_and(|at| at.elapsed() < LATE_ATTEMPT);
+                if error.is_final() && !by_own_attempt {
                     core.notify(ClientEvent::Connection(ConnectionState::Stopped { error }));
                     return;
                 }
