@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{Common, Spent, Usage, micros_each, register};
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
     samples::Samples,
     server::ServerProcess,
 };
+
+/// How long a device stays after it has signed in.
+const STAY: Duration = Duration::from_millis(20);
 
 /// How the run is set.
 #[derive(Debug, Clone)]
@@ -162,6 +165,9 @@ async fn again_and_again(
         if signed_in.was_early() {
             counted.early.fetch_add(1, Relaxed);
         }
+        // A phone stays, and gets the TLS sessions for its next connections a moment after the
+        // handshake. One that leaves at once would have none.
+        sleep(STAY).await;
         signed_in.close();
     }
     counted.samples.lock().unwrap_or_else(PoisonError::into_inner).merge(&samples);

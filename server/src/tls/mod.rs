@@ -8,6 +8,7 @@
 
 mod error;
 mod own;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,7 @@ use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tern_protocol::signature::CertificateHash;
@@ -30,6 +31,7 @@ use zeroize::Zeroizing;
 
 pub use error::TlsError;
 
+use self::sessions::Sessions;
 use crate::{clock::Clock, config::Config, der};
 
 /// The ALPN protocol id.
@@ -170,7 +172,7 @@ impl Certificates {
         } else {
             // Sessions are kept on the server and used once, so that 0-RTT data can't be replayed
             // here; rustls never offers 0-RTT with tickets that hold the session themselves.
-            config.session_storage = ServerSessionMemoryCache::new(resumption_sessions);
+            config.session_storage = Arc::new(Sessions::new(resumption_sessions));
             config.max_early_data_size = u32::MAX;
         }
         Ok(config)
