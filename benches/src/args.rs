@@ -212,7 +212,7 @@ impl Idle {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SignIns {
     /// Devices that sign in, leave and sign in again.
-    #[arg(long, default_value_t = 128, value_parser = count())]
+    #[arg(long, default_value_t = 256, value_parser = count())]
     devices: usize,
     /// How long to measure each way of signing in.
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]

@@ -1,20 +1,22 @@
 //! The client's side of QUIC: sockets and settings, as a phone would have them.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    io,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 
 use quinn::{
-    ClientConfig, Endpoint, IdleTimeout, TransportConfig, VarInt, congestion::CubicConfig,
-    crypto::rustls::QuicClientConfig,
+    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt,
+    congestion::CubicConfig, crypto::rustls::QuicClientConfig,
 };
 use rustls::{
     RootCertStore,
     client::Resumption,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use socket2::SockRef;
 
 use crate::error::{Context, Result};
 
@@ -28,6 +30,9 @@ const IDLE_MS: u32 = 120_000;
 const DOWNLINKS: u32 = 32;
 /// TLS sessions that a device keeps.
 const SESSIONS: usize = 8;
+
+/// Bytes that wait in the kernel for each socket.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Whether connections resume TLS sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +65,8 @@ impl Network {
         }
         let (roots, transport) = (Arc::new(roots), Arc::new(transport()));
         let endpoints = (0..sockets.max(1))
-            .map(|_| Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()))
-            .collect::<std::io::Result<_>>()
+            .map(|_| endpoint())
+            .collect::<io::Result<_>>()
             .context("can't open a socket")?;
         let full = config(&roots, &transport, Resume::Never)?;
         let server_name = server.ip().to_string();
@@ -89,6 +94,14 @@ impl Network {
             endpoint.wait_idle().await;
         }
     }
+}
+
+/// A socket for many devices: what comes for them all must fit, or it is lost.
+fn endpoint() -> io::Result<Endpoint> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // Best effort: the system grants as much as it allows.
+    let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
 }
 
 fn config(

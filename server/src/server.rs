@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use socket2::SockRef;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
@@ -30,6 +31,10 @@ const SETTLE_MS: u64 = 1_000;
 const HOUSE_EVERY: Duration = Duration::from_secs(600);
 /// When a send into a full mailbox may be tried again, in milliseconds.
 const FULL_RETRY_MS: u64 = 60_000;
+/// Packets that wait in the kernel while the server is at work. All clients share the one socket, and
+/// what doesn't fit is lost: Linux's default of 208 KiB is full after some ninety handshakes that begin
+/// at once, and a client that lost its first packets comes back after seconds.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// The server can't start.
 #[derive(Debug)]
@@ -267,5 +272,7 @@ fn listen(
 ) -> Result<Endpoint, StartError> {
     let error = |source| StartError::Listen { address, source };
     let socket = std::net::UdpSocket::bind(address).map_err(error)?;
+    // Best effort: the system grants as much as it allows (Linux: net.core.rmem_max).
+    let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
     Endpoint::new(settings, Some(quic), socket, Arc::new(TokioRuntime)).map_err(error)
 }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a device stays after it has signed in.
-const STAY: Duration = Duration::from_millis(20);
+const STAY: Duration = Duration::from_millis(100);
 
 /// How the run is set.
 #[derive(Debug, Clone)]
