@@ -10,6 +10,8 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 /// Room for labels: left, bottom.
 const MARGINS: (f64, f64) = (64.0, 40.0);
+/// Room on the right for half of the last label.
+const RIGHT: f64 = 32.0;
 /// Height of a bar with the room around it.
 const ROW: f64 = 30.0;
 /// Room for the labels of bars.
@@ -69,7 +71,7 @@ pub(crate) fn distribution(title: &str, curves: &[Curve]) -> String {
     }
     let (first, last) = (low.log10().floor(), high.log10().ceil().max(low.log10().floor() + 1.0));
     let (left, bottom) = MARGINS;
-    let x = |ms: f64| left + (ms.log10() - first) / (last - first) * (WIDTH - left - 16.0);
+    let x = |ms: f64| left + (ms.log10() - first) / (last - first) * (WIDTH - left - RIGHT);
     let y = |rest: f64| 8.0 + (1.0 - rest.log10() / rare.log10()) * (HEIGHT - bottom - 8.0);
     let mut svg = begin(title, HEIGHT);
     for decade in first as i32..=last as i32 {
@@ -88,7 +90,7 @@ pub(crate) fn distribution(title: &str, curves: &[Curve]) -> String {
         [(0.5, "50%"), (0.1, "90%"), (0.01, "99%"), (0.001, "99.9%"), (0.0001, "99.99%")]
     {
         if rest >= rare {
-            let (right, y, text_x) = (WIDTH - 16.0, y(rest), left - 6.0);
+            let (right, y, text_x) = (WIDTH - RIGHT, y(rest), left - 6.0);
             put(
                 &mut svg,
                 format_args!(
