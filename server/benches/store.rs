@@ -194,8 +194,46 @@ async fn run(options: &Options, dir: &Path) -> Result<(), Failure> {
     let began = Instant::now();
     drop(EmbeddedStore::open(dir, options.settings.clone())?);
     let reopen = began.elapsed();
-    print(options, report, before, after, (found, scan_took), reopen);
+    let emptied = emptied(options, dir).await?;
+    print(options, report, Disk { before, after, emptied }, (found, scan_took), reopen);
     Ok(())
+}
+
+/// Deletes every message, goes on with the load for as long as the warm-up, each message being
+/// deleted at once, and tells how much disk is still taken then.
+async fn emptied(options: &Options, dir: &Path) -> Result<u64, Failure> {
+    let store = EmbeddedStore::open(dir, options.settings.clone())?;
+    let all = Mutation::DeleteRange(key(b'm', 0, 0), Bytes::from_static(b"n"));
+    store.commit(Transaction { conditions: vec![], mutations: vec![all] }).await?;
+    let began = Instant::now();
+    let mut number = 0;
+    while began.elapsed() < Duration::from_secs(options.warm_up_seconds) {
+        let conversation = usize::try_from(number % options.conversations)?;
+        let message = key(b'm', conversation, u64::MAX - number);
+        let mutations = vec![
+            Mutation::Put(message.clone(), vec![b'x'; MESSAGE_BYTES].into()),
+            Mutation::Put(key_of_mark(conversation), vec![b'y'; MARK_BYTES].into()),
+        ];
+        let append = Transaction { conditions: vec![], mutations };
+        let delete =
+            Transaction { conditions: vec![], mutations: vec![Mutation::Delete(message)] };
+        tokio::try_join!(store.commit(append), store.commit(delete))?;
+        number += 1;
+    }
+    drop(store);
+    // The next start finds what the checkpoints left.
+    drop(EmbeddedStore::open(dir, options.settings.clone())?);
+    disk_bytes(dir)
+}
+
+/// Bytes that the store's files take.
+struct Disk {
+    /// After the prefill.
+    before: u64,
+    /// After the measured load.
+    after: u64,
+    /// After everything was deleted.
+    emptied: u64,
 }
 
 async fn prefill(
@@ -358,11 +396,11 @@ fn say(_options: &Options, line: &str) {
 fn print(
     options: &Options,
     mut report: Report,
-    before: u64,
-    after: u64,
+    disk: Disk,
     (found, scan_took): (usize, Duration),
     reopen: Duration,
 ) {
+    let Disk { before, after, emptied } = disk;
     report.latencies_us.sort_unstable();
     report.deletes_us.sort_unstable();
     let at = |sorted: &[u64], part: f64| {
@@ -380,7 +418,7 @@ fn print(
              \"p50_us\":{p50},\"p99_us\":{p99},\"p999_us\":{p999},\"worst_us\":{worst},\
              \"deletes\":{},\"delete_p50_us\":{delete_p50},\"delete_p999_us\":{delete_p999},\
              \"delete_worst_us\":{delete_worst},\"disk_before_bytes\":{before},\
-             \"disk_after_bytes\":{after},\"scan_pairs\":{found},\"scan_us\":{},\
+             \"disk_after_bytes\":{after},\"disk_emptied_bytes\":{emptied},\"scan_pairs\":{found},\"scan_us\":{},\
              \"reopen_us\":{},\"peak_memory_kib\":{peak},\"seed\":{}}}",
             options.rate,
             options.seconds,
@@ -405,7 +443,12 @@ fn print(
         "  delete  p50 {delete_p50} us, p99.9 {delete_p999} us, worst {delete_worst} us ({} ranges)",
         report.deletes_us.len()
     );
-    println!("  disk    {} MiB before, {} MiB after", before >> 20, after >> 20);
+    println!(
+        "  disk    {} MiB before, {} MiB after, {} MiB when all is deleted",
+        before >> 20,
+        after >> 20,
+        emptied >> 20
+    );
     println!("  scan    {found} pairs in {scan_took:?}");
     println!("  reopen  {reopen:?}");
     println!("  memory  {} MiB at most", peak >> 10);
