@@ -4,6 +4,7 @@
 //!   Pure data in, a verdict out.
 //! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
 //!   checker.
+//! - [`link`]: one direction of a network path, without I/O: rate, delay, loss and the rest.
 //! - [`standing`]: how far a device is.
 //!
 //! The crash test (`tests/crash.rs`) kills a real server and real clients with SIGKILL under load and then
@@ -12,4 +13,5 @@
 
 pub mod checker;
 pub mod journal;
+pub mod link;
 pub mod standing;
