@@ -5,6 +5,7 @@
 //! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
 //!   checker.
 //! - [`link`]: one direction of a network path, without I/O: rate, delay, loss and the rest.
+//! - [`path`]: both directions of a path, with outages and new addresses; [`profile`]: paths with names.
 //! - [`standing`]: how far a device is.
 //!
 //! The crash test (`tests/crash.rs`) kills a real server and real clients with SIGKILL under load and then
@@ -14,4 +15,6 @@
 pub mod checker;
 pub mod journal;
 pub mod link;
+pub mod path;
+pub mod profile;
 pub mod standing;
