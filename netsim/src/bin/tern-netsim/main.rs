@@ -10,7 +10,9 @@
 )]
 
 mod failure;
+mod path_options;
 mod profiles;
+mod proxy;
 mod trace;
 
 use std::process::ExitCode;
@@ -35,8 +37,10 @@ struct Args {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and it is read once")]
 enum Command {
     Profiles(profiles::Args),
+    Proxy(proxy::Args),
     Trace(trace::Args),
 }
 
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Profiles(args) => profiles::run(&args),
+        Command::Proxy(args) => proxy::run(&args),
         Command::Trace(args) => trace::run(&args),
     }
 }
