@@ -1,9 +1,11 @@
 //! The thread that hands packets on when their time has come.
 
 use super::shared::Shared;
+use crate::lateness::wake_precisely;
 
 /// Until the proxy stops.
 pub(super) fn run(shared: &Shared) {
+    wake_precisely();
     let mut core = shared.lock();
     while !core.stopped {
         let now = shared.now();

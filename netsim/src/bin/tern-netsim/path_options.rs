@@ -22,11 +22,12 @@ pub(crate) struct PathOptions {
     /// A TOML file with the tables [down] and [up], as `tern-netsim profiles NAME` shows them.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Settings from the server to the client, on top of the profile or file:
-    /// delay_ms=50,jitter_ms=5,rate_kbit_s=1000,queue_packets=25,loss=0.02,reorder=0.01,reorder_by_ms=20,duplicate=0.01,corrupt=0.01,mtu_bytes=1400,trace=FILE.
+    /// Settings from the server to the client, on top of the profile or file.
     ///
-    /// Losses in bursts: `loss={p=0.04,r=0.25}` (Gilbert), `loss={probability=0.3,at_most=3}`.
-    #[arg(long, value_name = "K=V,…", verbatim_doc_comment)]
+    /// delay_ms=50, jitter_ms=5, rate_kbit_s=1000, queue_packets=25, loss=0.02, reorder=0.01, reorder_by_ms=20,
+    /// duplicate=0.01, corrupt=0.01, mtu_bytes=1400, trace=FILE, without the spaces. Losses in bursts:
+    /// loss={p=0.04,r=0.25} (Gilbert), loss={probability=0.3,at_most=3}.
+    #[arg(long, value_name = "K=V,…")]
     down: Option<String>,
     /// The same from the client to the server.
     #[arg(long, value_name = "K=V,…")]

@@ -16,13 +16,15 @@ use crate::{
 /// Carry UDP between clients and a server, as badly as a path does.
 ///
 /// Any client of QUIC can be sent through it; it only needs the proxy's address instead of the server's. Each
-/// client address has a path of its own. Prints "proxy on IP:PORT" when it is ready, and what became of the
-/// packets at the end, which is Ctrl-C, SIGTERM, or the end of --for.
+/// client address has a path of its own.
 ///
-/// tern-netsim proxy --to 127.0.0.1:4433 --profile lte
-/// tern-netsim proxy --to 127.0.0.1:4433 --profile lte --down loss={p=0.04,r=0.25} --rebind-every 10
+/// Prints "proxy on IP:PORT" when it is ready, and what became of the packets at the end, which is Ctrl-C,
+/// SIGTERM, or the end of --for.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:\n  \
+    tern-netsim proxy --to 127.0.0.1:4433 --profile lte\n  \
+    tern-netsim proxy --to 127.0.0.1:4433 --profile lte --down 'loss={p=0.04,r=0.25}' --rebind-every 10\n  \
+    tern-netsim proxy --to 127.0.0.1:4433 --down trace=FILE.down --up trace=FILE.up,delay_ms=20")]
 pub(crate) struct Args {
     /// Where clients send to.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
