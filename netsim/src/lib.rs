@@ -4,6 +4,10 @@
 //!   Pure data in, a verdict out.
 //! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
 //!   checker.
+//! - [`link`]: one direction of a network path, without I/O: rate, delay, loss and the rest.
+//! - [`path`]: both directions of a path, with outages and new addresses; [`profile`]: paths with names.
+//! - [`proxy`]: such a path in real time, for any client and server of QUIC.
+//! - [`schedule`]: what is on its way; [`lateness`]: how late it was handed on.
 //! - [`standing`]: how far a device is.
 //!
 //! The crash test (`tests/crash.rs`) kills a real server and real clients with SIGKILL under load and then
@@ -12,4 +16,10 @@
 
 pub mod checker;
 pub mod journal;
+pub mod lateness;
+pub mod link;
+pub mod path;
+pub mod profile;
+pub mod proxy;
+pub mod schedule;
 pub mod standing;

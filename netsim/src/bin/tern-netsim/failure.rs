@@ -1,0 +1,45 @@
+//! Why a command didn't do what it was asked for.
+
+use std::{error::Error, fmt, process::ExitCode};
+
+/// A text for the user, and which exit code it is.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It failed while it ran: exit code 1.
+    Ran(String),
+    /// It can't be done as it was asked for: exit code 2, as for options that clap refuses.
+    Asked(String),
+}
+
+impl Failure {
+    /// A failure while it ran.
+    pub(crate) fn ran(error: impl Error) -> Self {
+        Self::Ran(error.to_string())
+    }
+
+    /// Something wrong in what was asked for.
+    pub(crate) fn asked(error: impl Error) -> Self {
+        Self::Asked(error.to_string())
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Ran(_) => ExitCode::from(1),
+            Self::Asked(_) => ExitCode::from(2),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ran(text) | Self::Asked(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Prints something as one line of JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(value).map_err(Failure::ran)?);
+    Ok(())
+}

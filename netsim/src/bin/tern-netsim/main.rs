@@ -1,0 +1,73 @@
+//! `tern-netsim`: Tern, and any other program, under bad networks.
+//!
+//! Each subcommand is a file beside this one; adding one takes its module, its variant and its line in
+//! [`run`].
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may panic"))]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command speaks through its standard output and error"
+)]
+
+mod failure;
+mod path_options;
+mod profiles;
+mod proxy;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Programs under bad networks: described, and made.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tern-netsim",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done; 1 it failed while it ran; 2 it can't be done as it was asked for: wrong \
+                  options, settings or files, or a right is missing.\n\n\
+                  Begin with `tern-netsim profiles`, and `tern-netsim COMMAND --help`."
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and it is read once")]
+enum Command {
+    Profiles(profiles::Args),
+    Proxy(proxy::Args),
+    Trace(trace::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tern-netsim: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Profiles(args) => profiles::run(&args),
+        Command::Proxy(args) => proxy::run(&args),
+        Command::Trace(args) => trace::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_fit_together() {
+        super::Args::command().debug_assert();
+    }
+}
