@@ -10,6 +10,7 @@
 )]
 
 mod failure;
+mod fuzz;
 mod path_options;
 mod profiles;
 mod proxy;
@@ -39,6 +40,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one, and it is read once")]
 enum Command {
+    Fuzz(fuzz::Args),
     Profiles(profiles::Args),
     Proxy(proxy::Args),
     Trace(trace::Args),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Trace(args) => trace::run(&args),
