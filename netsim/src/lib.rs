@@ -7,6 +7,7 @@
 //! - [`link`]: one direction of a network path, without I/O: rate, delay, loss and the rest.
 //! - [`path`]: both directions of a path, with outages and new addresses; [`profile`]: paths with names.
 //! - [`proxy`]: such a path in real time, for any client and server of QUIC.
+//! - `emulate` (on Linux): the same for any program, TCP too, between two network namespaces.
 //! - [`schedule`]: what is on its way; [`lateness`]: how late it was handed on.
 //! - [`standing`]: how far a device is.
 //!
@@ -15,6 +16,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic"))]
 
 pub mod checker;
+#[cfg(target_os = "linux")]
+pub mod emulate;
 pub mod journal;
 pub mod lateness;
 pub mod link;
