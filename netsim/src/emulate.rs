@@ -2,7 +2,7 @@
 //!
 //! The client's namespace `tern-a-PID-N` has the address [`CLIENT`], the server's `tern-b-PID-N` has [`SERVER`], and
 //! nothing else is reachable from either. Each has a TUN device; what leaves one goes through a
-//! [`Link`](crate::link::Link) and comes out of the other. So nothing is asked of the kernel but TUN and
+//! [`Link`] and comes out of the other. So nothing is asked of the kernel but TUN and
 //! namespaces, and it meets the same links as the simulator and the proxy do.
 //!
 //! Sizes are those of IP packets. A flipped bit meets the receiving kernel's checksums, so to TCP it is a loss.
