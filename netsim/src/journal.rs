@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use crate::checker::Record;
+use crate::{app::Recorder, checker::Record};
 
 /// Appends to a journal.
 #[derive(Debug)]
@@ -33,6 +33,12 @@ impl Writer {
         serde_json::to_writer(&mut line, record)?;
         line.push(b'\n');
         self.file.write_all(&line)
+    }
+}
+
+impl Recorder for Writer {
+    fn record(&mut self, record: Record) -> io::Result<()> {
+        self.append(&record)
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! - [`checker`]: was every message delivered once, in order, to everybody, and did no receipt lie?
 //!   Pure data in, a verdict out.
+//! - [`sim`]: the real server and the real client on a simulated network in virtual time.
+//! - [`scenario`]: what happens in such a world, as a file; [`run`]: a run of one.
+//! - [`app`]: the application that is put under load.
 //! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
 //!   checker.
 //! - [`link`]: one direction of a network path, without I/O: rate, delay, loss and the rest.
@@ -15,6 +18,7 @@
 //! asks the checker; the program `tern-netsim-device` is one of its clients.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic"))]
 
+pub mod app;
 pub mod checker;
 #[cfg(target_os = "linux")]
 pub mod emulate;
@@ -24,5 +28,8 @@ pub mod link;
 pub mod path;
 pub mod profile;
 pub mod proxy;
+pub mod run;
+pub mod scenario;
 pub mod schedule;
+pub mod sim;
 pub mod standing;

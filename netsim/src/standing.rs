@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tern_client::{Client, StoreError};
 
 /// A device's own view.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,44 @@ pub struct Standing {
     pub is_settled: bool,
     /// Each conversation, by its id.
     pub conversations: BTreeMap<String, Conversation>,
+}
+
+impl Standing {
+    /// How far a client is.
+    ///
+    /// # Errors
+    ///
+    /// If its store fails.
+    pub async fn of(client: &Client) -> Result<Self, StoreError> {
+        let status = client.status().await?;
+        let own = status.identity.map(|own| (own.account, own.device));
+        let mut conversations = BTreeMap::new();
+        for conversation in status.conversations {
+            let history = client.history(conversation.id, usize::MAX).await?;
+            let mut standing = Conversation::default();
+            for message in &history {
+                let Some(seq) = message.seq else { continue };
+                standing.head = seq;
+                if seq == standing.held + 1 {
+                    standing.held = seq;
+                }
+                if Some(message.account) == own.map(|(account, _)| account) {
+                    standing.own = seq;
+                }
+                if Some(message.device) != own.map(|(_, device)| device) {
+                    standing.foreign = seq;
+                }
+            }
+            for (account, delivered, read) in client.receipts(conversation.id).await? {
+                if account == conversation.peer {
+                    (standing.delivered, standing.read) = (delivered, read);
+                }
+            }
+            conversations.insert(conversation.id.to_string(), standing);
+        }
+        let is_settled = status.outbox == 0 && client.is_settled().await?;
+        Ok(Self { outbox: status.outbox, is_settled, conversations })
+    }
 }
 
 /// A device's view of a conversation, in sequence numbers; 0: none.

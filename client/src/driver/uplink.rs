@@ -3,16 +3,10 @@
 //! What to send, and what an answer means, is decided by `tern_protocol::uplink::Sender`; the order
 //! of storing and sending is kept here.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use quinn::Connection;
+use futures_util::FutureExt;
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tern_protocol::{
     code::Code,
     frame::{Frame, OpenUplink, ReadMark, Send, Typing},
@@ -20,7 +14,7 @@ use tern_protocol::{
     uplink::Sender,
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Mutex, Semaphore, mpsc},
     time::{Instant, sleep_until},
 };
 
@@ -77,28 +71,43 @@ impl From<StoreError> for Ended {
     }
 }
 
+/// How long an uplink waits for a stream before it asks a further one to give up its own: servers may
+/// allow new streams only when several have ended.
+const STARVED_PATIENCE: Duration = Duration::from_millis(300);
+
 /// The uplinks that wait for a stream, and the idle ones that give theirs up.
 pub(crate) struct Starved {
-    waiting: AtomicUsize,
-    /// A permit for each waiting uplink for which no idle one has made place yet.
+    /// Whose turn it is to get the next stream; fair, so that no newcomer takes a place that was made
+    /// for another.
+    turn: Mutex<()>,
+    /// A permit for each place that is wanted.
     places: Semaphore,
 }
 
 impl Starved {
     pub(crate) fn new() -> Self {
-        Self { waiting: AtomicUsize::new(0), places: Semaphore::new(0) }
+        Self { turn: Mutex::new(()), places: Semaphore::new(0) }
     }
 
-    fn begin(&self) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.places.add_permits(1);
-    }
-
-    fn end(&self) {
-        let waiting = self.waiting.fetch_sub(1, Ordering::Relaxed) - 1;
-        // The server allowed further streams meanwhile: nobody needs to make place for them.
-        let spare = self.places.available_permits().saturating_sub(waiting);
-        self.places.forget_permits(spare);
+    /// Opens a stream. If all that the server allows are in use, the uplink that has been idle for
+    /// longest gives its own up.
+    async fn open(
+        &self,
+        connection: &Connection,
+    ) -> Result<(SendStream, RecvStream), ConnectionError> {
+        let _turn = self.turn.lock().await;
+        if let Some(streams) = connection.open_bi().now_or_never() {
+            return streams;
+        }
+        let mut open = std::pin::pin!(connection.open_bi());
+        loop {
+            self.places.add_permits(1);
+            if let Ok(streams) = tokio::time::timeout(STARVED_PATIENCE, &mut open).await {
+                // Nobody needs to make place any more.
+                self.places.forget_permits(self.places.available_permits());
+                return streams;
+            }
+        }
     }
 
     /// Returns when the caller is to give its stream up. First come, first served, so it is the
@@ -152,21 +161,8 @@ impl Uplink {
         window: u16,
         starved: &Starved,
     ) -> Result<Self, Ended> {
-        let (send, recv) = {
-            use futures_util::FutureExt;
-            match connection.open_bi().now_or_never() {
-                Some(streams) => streams,
-                None => {
-                    // All streams that the server allows are in use: the uplink that has been idle
-                    // for longest gives its own up.
-                    starved.begin();
-                    let streams = connection.open_bi().await;
-                    starved.end();
-                    streams
-                }
-            }
-            .map_err(|error| Ended::Broken(error.into()))?
-        };
+        let opened = starved.open(connection).await;
+        let (send, recv) = opened.map_err(|error| Ended::Broken(error.into()))?;
         let limit = usize::from(window);
         let stored = core
             .store

@@ -46,6 +46,9 @@ section! {
         /// only when more than an eighth of them have ended, so a client that ends one stream for
         /// another would wait.
         bidi_streams: u32 = 7, in 4..=1_000;
+        /// The same for a client that has once used all of them, as one that writes in many
+        /// conversations at a time; 70 bytes each. No less than bidi_streams.
+        bidi_streams_busy: u32 = 64, in 4..=10_000;
         /// Congestion window at the start of a connection. It is larger than the send window so that
         /// the first packet after an outage is never held back by what was lost in it.
         initial_window_bytes: u64 = 65_536, in 2_400..=10_000_000;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, ConnectionError, ZeroRttAccepted};
+use quinn::{Connection, ConnectionError, VarInt, ZeroRttAccepted};
 use tern_protocol::{
     code::Code,
     codec::DecodeError,
@@ -210,8 +210,14 @@ pub(super) async fn run(
     provisional: Option<ZeroRttAccepted>,
 ) -> Result<(), Code> {
     let mut tasks = JoinSet::new();
-    let mut running =
-        Running { session: &session, stream, tasks: &mut tasks, downlinks: 0, last_turn: None };
+    let mut running = Running {
+        session: &session,
+        stream,
+        tasks: &mut tasks,
+        downlinks: 0,
+        streams: session.shared.config.listen.bidi_streams,
+        last_turn: None,
+    };
     let end = running.run(guest, provisional).await;
     // The streams end with the connection, and their tasks with the streams.
     let code = *end.as_ref().err().unwrap_or(&Code::NoError);
@@ -235,6 +241,8 @@ struct Running<'a> {
     stream: Stream,
     tasks: &'a mut JoinSet<Ended>,
     downlinks: usize,
+    /// Streams that the client may have open.
+    streams: u32,
     /// Ends when the downlink that was started last has its stream.
     last_turn: Option<oneshot::Receiver<()>>,
 }
@@ -302,6 +310,7 @@ impl Running<'_> {
                             FrameWriter::new(send),
                         );
                         self.tasks.spawn(async { Ended::Uplink(served.await) });
+                        self.allow_streams();
                     }
                     Err(_) => return Err(GONE),
                 },
@@ -332,6 +341,18 @@ impl Running<'_> {
             }
             // Held for its drop.
             let _ = &entered;
+        }
+    }
+
+    /// A client that uses all streams that it may have is allowed more: most never do, and room for
+    /// each costs memory.
+    fn allow_streams(&mut self) {
+        let uplinks = self.tasks.len() - self.downlinks;
+        let busy = self.session.shared.config.listen.bidi_streams_busy;
+        // The session stream is one of them.
+        if self.streams < busy && uplinks + 1 >= self.streams as usize {
+            self.streams = busy;
+            self.session.connection.set_max_concurrent_bi_streams(VarInt::from_u32(busy));
         }
     }
 

@@ -8,7 +8,6 @@
 //! `network` (the network has changed), `settle` (send nothing more; from then on say how far everything
 //! is, whenever that changes), `finish` (record the store, leave).
 
-mod load;
 mod orders;
 mod standing;
 
@@ -16,13 +15,10 @@ use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tern_client::{AccountId, Client, ClientEvent, ConnectionState, Settings};
-use tern_netsim::journal::Writer;
+use tern_netsim::{app::App, journal::Writer};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{
-    load::Load,
-    orders::{Order, orders},
-};
+use crate::orders::{Order, orders};
 
 /// How often to look how everything stands, while it settles.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -64,7 +60,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let journal = Writer::open(&args.journal)?;
     let (client, mut events) = Client::open(&args.home, Settings::default()).await?;
     let mut rng = StdRng::seed_from_u64(args.run);
-    let mut load = Load::start(client.clone(), journal, args.run, args.peers).await?;
+    let mut app = App::start(client.clone(), journal, args.run, args.peers).await?;
     client.connect();
     let mut orders = orders();
     let mut is_settling = false;
@@ -75,7 +71,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
                 Some(Order::Network) => client.network_changed().await,
                 Some(Order::Settle) => {
                     is_settling = true;
-                    load.read_all().await?;
+                    app.read_all().await?;
                 }
                 Some(Order::Finish) => break,
                 // Whoever gives the orders is gone.
@@ -88,7 +84,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
                 Some(ClientEvent::Connection(state)) => tracing::info!(?state, "connection"),
                 Some(event) => {
                     let reads = is_settling || rng.random_bool(0.3);
-                    load.take(event, reads).await?;
+                    app.take(event, reads).await?;
                 }
                 None => return Err("the client is gone".into()),
             },
@@ -98,13 +94,13 @@ async fn run() -> Result<(), Box<dyn Error>> {
                     standing::say(&client).await?;
                     next += LOOK_EVERY;
                 } else {
-                    load.send(&mut rng).await?;
+                    app.send(&mut rng).await?;
                     next += Duration::from_millis(rng.random_range(0..120));
                 }
             }
         }
     }
     client.shutdown().await;
-    load.record_store().await?;
+    app.record_store().await?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -24,6 +25,9 @@ const DATA: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefini
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 const FORMAT_VERSION: u64 = 1;
 const CHECKSUM_BYTES: usize = 4;
+/// A tree is written anew when it opens if its file is larger than this and less than a third of it
+/// is in use.
+pub(super) const SPARE_BYTES: u64 = 64 << 20;
 
 /// What the tree knows about the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,9 +124,32 @@ impl Base {
             Ok(Err(other)) => return Err(damaged(other.to_string())),
             Err(_) => return Err(damaged("a page can't be understood".into())),
         };
-        let base = Self { database };
+        let mut base = Self { database };
         let meta = guarded(|| base.meta(salt)).map_err(|error| damaged(error.to_string()))?;
+        base.give_back(path).map_err(|error| damaged(error.to_string()))?;
         Ok((base, meta))
+    }
+
+    /// Makes the file shorter if most of it is empty. While the store is open, pages of deleted messages
+    /// are used again, and redb cuts off what is free at the end of the file alone.
+    fn give_back(&mut self, path: &Path) -> Result<(), BaseError> {
+        let before = fs::metadata(path).map_or(0, |file| file.len());
+        let used = guarded(|| {
+            let table = self.database.begin_read()?.open_table(META)?;
+            Ok(table.get("used_bytes")?.map(|used| used.value()))
+        })?;
+        if before <= SPARE_BYTES || used.is_none_or(|used| used > before / 3) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        guarded(|| Ok(self.database.compact()?))?;
+        tracing::info!(
+            before_bytes = before,
+            after_bytes = fs::metadata(path).map_or(0, |file| file.len()),
+            duration_ms = began.elapsed().as_millis(),
+            "the tree gave disk space back"
+        );
+        Ok(())
     }
 
     fn meta(&self, salt: u64) -> Result<Meta, BaseError> {
@@ -145,6 +172,7 @@ impl Base {
                     table.insert("applied", 0)?;
                     table.insert("segment", 1)?;
                     table.insert("salt", salt)?;
+                    table.insert("used_bytes", 0)?;
                 }
             }
             Meta {
@@ -204,13 +232,16 @@ impl Merge<'_> {
         guarded(|| {
             let transaction = self.base.write()?;
             let mut changed = 0;
+            let (mut added, mut removed) = (0, 0);
             {
                 let mut table = transaction.open_table(DATA)?;
                 while changed < self.step_keys {
                     let next = self.rest.take().or_else(|| self.cleared.next());
                     let Some((from, to)) = next else { break };
                     self.written += 1;
-                    changed += self.delete_some(&mut table, from, to, changed)?;
+                    let (keys, bytes) = self.delete_some(&mut table, from, to, changed)?;
+                    changed += keys;
+                    removed += bytes;
                 }
                 let mut value_bytes = Vec::new();
                 while changed < self.step_keys {
@@ -222,19 +253,27 @@ impl Merge<'_> {
                         value_bytes.clear();
                         value_bytes.extend_from_slice(value);
                         value_bytes.extend_from_slice(&checksum(key, value).to_le_bytes());
-                        table.insert(key.as_ref(), value_bytes.as_slice())?;
+                        added += pair_bytes(key, &value_bytes);
+                        let old = table.insert(key.as_ref(), value_bytes.as_slice())?;
+                        removed += old.map_or(0, |old| pair_bytes(key, old.value()));
                     } else {
-                        table.remove(key.as_ref())?;
+                        let old = table.remove(key.as_ref())?;
+                        removed += old.map_or(0, |old| pair_bytes(key, old.value()));
                     }
                     changed += 1;
                 }
             }
             let done = changed < self.step_keys;
+            let mut table = transaction.open_table(META)?;
+            let used = table.get("used_bytes")?.map(|used| used.value());
+            if let Some(used) = used {
+                table.insert("used_bytes", (used + added).saturating_sub(removed))?;
+            }
             if done {
-                let mut table = transaction.open_table(META)?;
                 table.insert("applied", applied)?;
                 table.insert("segment", segment)?;
             }
+            drop(table);
             transaction.commit()?;
             Ok(done)
         })
@@ -246,31 +285,36 @@ impl Merge<'_> {
     }
 
     /// Deletes keys of a range until the step is full; returns how many, at least 1, so
-    /// that looking at many empty ranges fills a step too.
+    /// that looking at many empty ranges fills a step too, and the bytes that they took.
     fn delete_some(
         &mut self,
         table: &mut Table<'_, &'static [u8], &'static [u8]>,
         from: Bytes,
         to: Bytes,
         changed: usize,
-    ) -> Result<usize, BaseError> {
-        let mut count = 0;
+    ) -> Result<(usize, u64), BaseError> {
+        let (mut count, mut bytes) = (0, 0);
         let mut stop = None;
         for item in table.range::<&[u8]>(from.as_ref()..to.as_ref())? {
-            let (key, _) = item?;
+            let (key, value) = item?;
             if changed + count >= self.step_keys {
                 stop = Some(Bytes::copy_from_slice(key.value()));
                 break;
             }
             count += 1;
+            bytes += pair_bytes(key.value(), value.value());
         }
         let end = stop.as_ref().unwrap_or(&to);
         if count > 0 {
             table.retain_in::<&[u8], _>(from.as_ref()..end.as_ref(), |_, _| false)?;
         }
         self.rest = stop.map(|stop| (stop, to));
-        Ok(count.max(1))
+        Ok((count.max(1), bytes))
     }
+}
+
+fn pair_bytes(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64
 }
 
 /// One state of the tree; later checkpoints don't change it.

@@ -163,3 +163,46 @@ async fn log_files_are_used_again() {
         highest = last;
     }
 }
+
+/// What is deleted takes no disk after the next start.
+#[tokio::test]
+async fn a_tree_that_is_mostly_empty_gets_shorter() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = EmbeddedSettings {
+        layer_bytes: 1 << 20,
+        log_bytes: 1 << 20,
+        segment_bytes: 1 << 20,
+        ..EmbeddedSettings::default()
+    };
+    let open = || EmbeddedStore::open(dir.path(), settings.clone()).expect("a store");
+    let commit = async |store: &EmbeddedStore, mutation| {
+        let transaction = Transaction { conditions: Vec::new(), mutations: vec![mutation] };
+        store.commit(transaction).await.expect("a commit");
+    };
+    let value = Bytes::from(vec![7; 64 << 10]);
+    let tree_bytes = || dir.path().join("tree.redb").metadata().expect("the tree").len();
+
+    let mut store = open();
+    let mut number = 0;
+    while tree_bytes() < 2 * base::SPARE_BYTES {
+        let key = Bytes::from(format!("m{number:06}"));
+        commit(&store, Mutation::Put(key, value.clone())).await;
+        number += 1;
+    }
+    let all = Mutation::DeleteRange(Bytes::from_static(b"m"), Bytes::from_static(b"n"));
+    commit(&store, all).await;
+    let kept = Bytes::from_static(b"z");
+    // A checkpoint begins when so much was written, and it may be cut short by the end.
+    for _ in 0..20 {
+        for _ in 0..64 {
+            commit(&store, Mutation::Put(kept.clone(), value.clone())).await;
+        }
+        drop(store);
+        store = open();
+        if tree_bytes() < base::SPARE_BYTES / 8 {
+            break;
+        }
+    }
+    assert!(tree_bytes() < base::SPARE_BYTES / 8, "{} bytes", tree_bytes());
+    assert_eq!(store.get(kept).await.expect("a read"), Some(value));
+}

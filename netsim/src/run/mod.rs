@@ -1,0 +1,53 @@
+//! A run of a scenario: the world is made, loaded, disturbed, healed, and judged.
+
+mod device;
+mod error;
+mod news;
+mod outcome;
+mod tape;
+mod world;
+
+pub use self::{
+    error::RunError,
+    outcome::{ConnectionChange, Delay, Happened, Outcome, PhoneTraffic, percentile},
+};
+use crate::{
+    scenario::Scenario,
+    sim::{DiskLie, in_virtual_time},
+};
+
+/// What a run is told beside its scenario.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Everything that happens by chance follows from it.
+    pub seed: u64,
+    /// A fault that the judgement must find: for its own tests.
+    pub lie: Option<DiskLie>,
+}
+
+/// Runs a scenario in virtual time, on a thread of its own.
+///
+/// ```
+/// use tern_netsim::run::{Options, run};
+///
+/// let scenario = r#"
+///     seconds = 5
+///     [phones]
+///     up = { delay_ms = 50 }
+///     down = { delay_ms = 50 }
+/// "#.parse()?;
+/// let outcome = run(&scenario, Options { seed: 7, ..Options::default() })?;
+/// assert!(outcome.is_good(), "{:?}", outcome.violations);
+/// // Two links of 50 ms each, and a server that waits for its disk.
+/// assert!(outcome.arrivals_ms().iter().all(|ms| (100.0..110.0).contains(ms)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`RunError`] if the world can't be made or a part of it fails. A broken promise is no error: it
+/// is in the [`Outcome`].
+pub fn run(scenario: &Scenario, options: Options) -> Result<Outcome, RunError> {
+    scenario.check().map_err(RunError::Scenario)?;
+    in_virtual_time(|| world::run(scenario, options)).map_err(RunError::Io)?
+}
