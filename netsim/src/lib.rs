@@ -11,6 +11,7 @@
 //! - [`link`]: one direction of a network path, without I/O: rate, delay, loss and the rest.
 //! - [`path`]: both directions of a path, with outages and new addresses; [`profile`]: paths with names.
 //! - [`proxy`]: such a path in real time, for any client and server of QUIC.
+//! - `emulate` (on Linux): the same for any program, TCP too, between two network namespaces.
 //! - [`schedule`]: what is on its way; [`lateness`]: how late it was handed on.
 //! - [`standing`]: how far a device is.
 //!
@@ -20,6 +21,8 @@
 
 pub mod app;
 pub mod checker;
+#[cfg(target_os = "linux")]
+pub mod emulate;
 pub mod fuzz;
 pub mod journal;
 pub mod lateness;

@@ -1,14 +1,16 @@
 //! Why a command didn't do what it was asked for.
 
-use std::{error::Error, fmt, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
-/// A text for the user, and which exit code it is.
+/// Why it failed, and which exit code that is.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// It failed while it ran: exit code 1.
     Ran(String),
     /// It can't be done as it was asked for: exit code 2, as for options that clap refuses.
     Asked(String),
+    /// A command that it ran has failed, and said so itself: that one's exit code.
+    Command(u8),
 }
 
 impl Failure {
@@ -26,14 +28,15 @@ impl Failure {
         match self {
             Self::Ran(_) => ExitCode::from(1),
             Self::Asked(_) => ExitCode::from(2),
+            Self::Command(code) => ExitCode::from(*code),
         }
     }
-}
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// What to tell the user.
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
-            Self::Ran(text) | Self::Asked(text) => f.write_str(text),
+            Self::Ran(text) | Self::Asked(text) => Some(text),
+            Self::Command(_) => None,
         }
     }
 }

@@ -9,6 +9,8 @@
     reason = "a command speaks through its standard output and error"
 )]
 
+#[cfg(target_os = "linux")]
+mod emulate;
 mod failure;
 mod fuzz;
 mod path_options;
@@ -29,7 +31,8 @@ use crate::failure::Failure;
     version,
     max_term_width = 100,
     after_help = "Exit codes: 0 done; 1 it failed while it ran; 2 it can't be done as it was asked for: wrong \
-                  options, settings or files, or a right is missing.\n\n\
+                  options, settings or files, or a right is missing. `emulate` ends with the exit code of \
+                  the command that it ran.\n\n\
                   Begin with `tern-netsim profiles`, and `tern-netsim COMMAND --help`."
 )]
 struct Args {
@@ -41,6 +44,8 @@ struct Args {
 #[allow(clippy::large_enum_variant, reason = "there is one, and it is read once")]
 enum Command {
     Fuzz(fuzz::Args),
+    #[cfg(target_os = "linux")]
+    Emulate(emulate::Args),
     Profiles(profiles::Args),
     Proxy(proxy::Args),
     Trace(trace::Args),
@@ -50,7 +55,9 @@ fn main() -> ExitCode {
     match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("tern-netsim: {failure}");
+            if let Some(text) = failure.text() {
+                eprintln!("tern-netsim: {text}");
+            }
             failure.exit_code()
         }
     }
@@ -59,6 +66,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Fuzz(args) => fuzz::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Emulate(args) => emulate::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Trace(args) => trace::run(&args),

@@ -158,7 +158,7 @@ mod tests {
         for (text, said) in [("dealy_ms=5", "dealy_ms"), ("delay_ms=x", "--down"), ("x", "--down")]
         {
             let error = overridden(&LinkSettings::default(), Some(text), "--down").unwrap_err();
-            assert!(error.to_string().contains(said), "{error}");
+            assert!(error.text().unwrap().contains(said), "{error:?}");
         }
     }
 

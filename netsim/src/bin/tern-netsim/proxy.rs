@@ -3,7 +3,8 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use tern_netsim::{
-    link::Counts,
+    lateness::LatenessSummary,
+    link::{Counts, Tally},
     path::{PathSettings, Rebind},
     proxy::{DEFAULT_MAX_FLOWS, Proxy, ProxySettings, Report},
 };
@@ -117,29 +118,41 @@ async fn end(after: Option<Duration>) -> io::Result<()> {
 }
 
 fn print(report: &Report) -> Result<(), Failure> {
-    print_counts(&[("down", report.down), ("up", report.up)]);
-    let Report { flows, evicted, rebinds, lateness, .. } = report;
-    println!("clients {flows}, forgotten {evicted}, new addresses {rebinds}");
-    for (name, tally) in [
-        ("swallowed by the black hole", report.black_hole),
-        ("dropped because too much was on its way", report.overload),
-        ("refused by the operating system", report.unsent),
-    ] {
-        if tally.packets > 0 {
-            println!("{name}: {} packets, {} bytes", tally.packets, tally.bytes);
-        }
-    }
-    println!(
-        "handed on late by {} µs (half), {} µs (99%), {} µs (the latest)",
-        lateness.p50_us, lateness.p99_us, lateness.most_us
-    );
+    let mut text = counts_table(&[("down", report.down), ("up", report.up)]);
+    let Report { flows, evicted, rebinds, .. } = report;
+    text += &format!("clients {flows}, forgotten {evicted}, new addresses {rebinds}\n");
+    text += &rest_table(report.black_hole, report.overload, report.unsent, &report.lateness);
+    print!("{text}");
     Ok(())
 }
 
+/// What became of packets otherwise, and how late they were.
+pub(crate) fn rest_table(
+    black_hole: Tally,
+    overload: Tally,
+    unsent: Tally,
+    lateness: &LatenessSummary,
+) -> String {
+    let mut text = String::new();
+    for (name, tally) in [
+        ("swallowed by the black hole", black_hole),
+        ("dropped because too much was on its way", overload),
+        ("refused by the operating system", unsent),
+    ] {
+        if tally.packets > 0 {
+            text += &format!("{name}: {} packets, {} bytes\n", tally.packets, tally.bytes);
+        }
+    }
+    let LatenessSummary { p50_us, p99_us, most_us, .. } = lateness;
+    text + &format!(
+        "handed on late by {p50_us} µs (half), {p99_us} µs (99%), {most_us} µs (the latest)\n"
+    )
+}
+
 /// A table of what links have done.
-pub(crate) fn print_counts(links: &[(&str, Counts)]) {
-    println!(
-        "{:6} {:>9} {:>12} {:>9} {:>12} {:>7} {:>10} {:>7} {:>7} {:>9} {:>9}",
+pub(crate) fn counts_table(links: &[(&str, Counts)]) -> String {
+    let mut text = format!(
+        "{:6} {:>9} {:>12} {:>9} {:>12} {:>7} {:>10} {:>7} {:>7} {:>9} {:>9}\n",
         "",
         "entered",
         "bytes",
@@ -153,8 +166,8 @@ pub(crate) fn print_counts(links: &[(&str, Counts)]) {
         "reordered"
     );
     for (name, counts) in links {
-        println!(
-            "{name:6} {:>9} {:>12} {:>9} {:>12} {:>7} {:>10} {:>7} {:>7} {:>9} {:>9}",
+        text += &format!(
+            "{name:6} {:>9} {:>12} {:>9} {:>12} {:>7} {:>10} {:>7} {:>7} {:>9} {:>9}\n",
             counts.entered.packets,
             counts.entered.bytes,
             counts.delivered.packets,
@@ -167,4 +180,5 @@ pub(crate) fn print_counts(links: &[(&str, Counts)]) {
             counts.reordered
         );
     }
+    text
 }
