@@ -4,7 +4,7 @@
 //!   Pure data in, a verdict out.
 //! - [`sim`]: the real server and the real client on a simulated network in virtual time.
 //! - [`scenario`]: what happens in such a world, as a file; [`run`]: a run of one.
-//! - [`fuzz`]: runs of random scenarios.
+//! - [`fuzz`]: runs of random scenarios. [`figures`]: what Tern is held to, measured.
 //! - [`app`]: the application that is put under load.
 //! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
 //!   checker.
@@ -23,6 +23,7 @@ pub mod app;
 pub mod checker;
 #[cfg(target_os = "linux")]
 pub mod emulate;
+pub mod figures;
 pub mod fuzz;
 pub mod journal;
 pub mod lateness;

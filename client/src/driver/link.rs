@@ -1,15 +1,18 @@
 //! One signed-in connection: the session stream, and the uplinks and downlinks beside it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
 use quinn::{Connection, VarInt};
+use rand::Rng;
 use tern_protocol::{
     code::Code,
-    frame::{Event, Frame, GoAway, RequestBody, ResponseBody, Welcome},
+    frame::{Event, Extension, Frame, GoAway, RequestBody, ResponseBody, Welcome},
+    grease,
     id::{AccountId, ConversationId},
     limits,
     session::{Client as Session, ClientInput},
@@ -40,6 +43,9 @@ const ORDERS: usize = 8;
 const LOOKUPS: usize = 16;
 /// How long an uplink that was broken off is left alone.
 const RESET_PAUSE: Duration = Duration::from_millis(500);
+/// Bytes of nothing that go up when the network has changed: until the new path is known to be the
+/// client's, the server may send three times what it got (RFC 9000, 9.3), and what waits should fit.
+const MOVED_PADDING: usize = 2_000;
 /// How long the server may take to answer after the network changed.
 const CHANGED_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -85,7 +91,7 @@ pub(crate) struct Link {
     own: Option<AccountId>,
     window: u16,
     wakes: broadcast::Receiver<Wake>,
-    uplinks: HashMap<ConversationId, mpsc::Sender<Order>>,
+    uplinks: BTreeMap<ConversationId, mpsc::Sender<Order>>,
     starved: Arc<Starved>,
     tasks: JoinSet<Done>,
     requests: HashMap<u32, Origin>,
@@ -112,7 +118,7 @@ impl Link {
             session: Session::new(None),
             own: None,
             window: limits::UNANSWERED_SENDS,
-            uplinks: HashMap::new(),
+            uplinks: BTreeMap::new(),
             starved: Arc::new(Starved::new()),
             tasks: JoinSet::new(),
             requests: HashMap::new(),
@@ -328,6 +334,13 @@ impl Link {
             Command::NetworkChanged => {
                 self.ping_due = Some(Instant::now() + CHANGED_TIMEOUT);
                 self.queued.push_front((RequestBody::Ping, Origin::Ping));
+                let id = grease::id(self.core.rng().random());
+                let body = Bytes::from_static(&[0; MOVED_PADDING]);
+                self.writer.push(&Frame::Extension(Extension { id, body }));
+                for orders in self.uplinks.values() {
+                    // One that has so many orders waiting is about to end or has just begun.
+                    let _ = orders.try_send(Order::Again);
+                }
             }
         }
     }

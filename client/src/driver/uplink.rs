@@ -41,6 +41,8 @@ pub(crate) enum Order {
     Look,
     /// The user is typing, or stopped.
     Typing(bool),
+    /// The network changed: what is unanswered goes again, on a new stream.
+    Again,
 }
 
 /// How an uplink ended.
@@ -246,8 +248,13 @@ impl Uplink {
         let mut typing = None;
         let mut order = Some(first);
         while let Some(now) = order {
-            if let Order::Typing(active) = now {
-                typing = Some(active);
+            match now {
+                Order::Typing(active) => typing = Some(active),
+                // Sent anew it is there a round trip before QUIC knows that the old packets are lost.
+                Order::Again if !self.sender.is_idle() || self.mark_due => {
+                    return Err(self.restart());
+                }
+                Order::Again | Order::Look => {}
             }
             order = orders.try_recv().ok();
         }

@@ -31,6 +31,13 @@ pub enum RunError {
     App(AppError),
     /// An application panicked.
     Panicked,
+    /// A promise was broken where the run was to measure something.
+    Broken {
+        /// The run's seed.
+        seed: u64,
+        /// What was broken.
+        what: String,
+    },
     /// The phones don't get connected at the begin, when the network is good.
     NeverConnected,
 }
@@ -46,6 +53,7 @@ impl fmt::Display for RunError {
             Self::Store(error) => error.fmt(f),
             Self::App(error) => write!(f, "an application: {error}"),
             Self::Panicked => f.write_str("an application panicked"),
+            Self::Broken { seed, what } => write!(f, "with seed {seed}, {what}"),
             Self::NeverConnected => f.write_str("the phones don't connect in a good network"),
         }
     }

@@ -129,6 +129,7 @@ async fn open_and_serve(
         wake,
         sender: Mutex::new(downlink::Sender::new(snapshot.cursor)),
         acked: Notify::new(),
+        ack_done: Notify::new(),
         is_acked: AtomicBool::new(false),
         is_acking: AtomicBool::new(false),
     };
@@ -142,6 +143,12 @@ async fn open_and_serve(
             Err(end) => end,
         },
         read = downlink.take_acks(&mut frames) => read,
+        () = downlink.is_left_behind() => {
+            session.inbox.again(conversation);
+            writer.reset(Code::NoError);
+            frames.stop(Code::NoError);
+            Ok(())
+        }
     };
     session.shared.metrics.downlinks.dec();
     end
@@ -167,6 +174,8 @@ struct Downlink<'a> {
     sender: Mutex<downlink::Sender>,
     /// Told when an ack came.
     acked: Notify,
+    /// Told when an ack has taken effect.
+    ack_done: Notify,
     /// Whether any ever did.
     is_acked: AtomicBool,
     /// Whether one is being carried out, which the end of the stream must not cut off.
@@ -377,6 +386,25 @@ impl Downlink<'_> {
                 self.session.inbox.acknowledged(self.conversation, acked.seq);
                 self.is_acking.store(false, Ordering::Relaxed);
                 self.acked.notify_one();
+                self.ack_done.notify_one();
+            }
+        }
+    }
+
+    /// Returns when the client has moved to another path while something was under way on the old one.
+    /// What is sent anew on a new stream is there a round trip before QUIC knows that the old packets
+    /// are lost; what did arrive, the client knows by its number.
+    async fn is_left_behind(&self) {
+        let mut moves = self.session.moves();
+        loop {
+            if moves.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            while self.is_acking.load(Ordering::Relaxed) {
+                self.ack_done.notified().await;
+            }
+            if !self.sender().is_settled() {
+                return;
             }
         }
     }

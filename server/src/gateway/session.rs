@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::Display,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,9 +18,9 @@ use tern_protocol::{
     limits, session as protocol,
 };
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     task::{JoinError, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -36,6 +37,8 @@ use crate::{
     metrics::Limited,
 };
 
+/// How long a second uplink of a conversation waits for the end of the first.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 /// Passing events that an inbox holds.
 const INBOX_EVENTS: usize = 64;
 /// What a connection is closed with when its client is gone; nobody sees it.
@@ -53,6 +56,10 @@ pub(super) struct Session {
     epoch: u64,
     pace: DeviceLimit,
     uplinks: Mutex<BTreeSet<ConversationId>>,
+    /// Told when an uplink has ended.
+    uplink_ended: Notify,
+    /// Counts the changes of the client's address that were noticed.
+    moves: watch::Sender<u64>,
 }
 
 impl Session {
@@ -81,6 +88,8 @@ impl Session {
                 limits.messages_per_device_burst,
             ),
             uplinks: Mutex::default(),
+            uplink_ended: Notify::new(),
+            moves: watch::channel(0).0,
             shared,
         }
     }
@@ -97,14 +106,30 @@ impl Session {
         self.pace.allows()
     }
 
-    /// Notes an uplink; false if the conversation has one already.
-    pub(super) fn claim_uplink(&self, conversation: ConversationId) -> bool {
-        self.uplinks().insert(conversation)
+    /// Notes an uplink; false if the conversation has one that doesn't end soon. One that the client has
+    /// reset may still be noticed later than the next one.
+    pub(super) async fn claim_uplink(&self, conversation: ConversationId) -> bool {
+        let claimed = async {
+            loop {
+                let ended = self.uplink_ended.notified();
+                if self.uplinks().insert(conversation) {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        timeout(TAKE_OVER, claimed).await.is_ok()
     }
 
     /// Notes that an uplink has ended.
     pub(super) fn release_uplink(&self, conversation: ConversationId) {
         self.uplinks().remove(&conversation);
+        self.uplink_ended.notify_waiters();
+    }
+
+    /// Changes with each change of the client's address.
+    pub(super) fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
     }
 
     fn uplinks(&self) -> MutexGuard<'_, BTreeSet<ConversationId>> {
@@ -216,6 +241,7 @@ pub(super) async fn run(
         tasks: &mut tasks,
         downlinks: 0,
         streams: session.shared.config.listen.bidi_streams,
+        address: session.connection.remote_address(),
         last_turn: None,
     };
     let end = running.run(guest, provisional).await;
@@ -243,6 +269,8 @@ struct Running<'a> {
     downlinks: usize,
     /// Streams that the client may have open.
     streams: u32,
+    /// The client's address when it last sent something on the session stream.
+    address: SocketAddr,
     /// Ends when the downlink that was started last has its stream.
     last_turn: Option<oneshot::Receiver<()>>,
 }
@@ -422,6 +450,11 @@ impl Running<'_> {
             Ok(None) | Err(Stop::Reset | Stop::Lost) => return Err(GONE),
             Err(Stop::Decode(error)) => return Err(self.session.refused_frame(&error)),
         };
+        let address = self.session.connection.remote_address();
+        if address != std::mem::replace(&mut self.address, address) {
+            tracing::debug!(device = %self.session.device, "on another path");
+            self.session.moves.send_modify(|moves| *moves += 1);
+        }
         if let protocol::ServerInput::Request(request) = self.stream.protocol.receive(frame)? {
             let response = requests::answer(self.session, request).await?;
             self.stream.protocol.responded();

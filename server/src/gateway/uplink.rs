@@ -48,7 +48,7 @@ pub(super) async fn serve(
         Ok(members) => members,
         Err(code) => return session.reset(&mut frames, &mut answers, code),
     };
-    if !session.claim_uplink(conversation) {
+    if !session.claim_uplink(conversation).await {
         return session.reset(&mut frames, &mut answers, Code::DuplicateStream);
     }
     session.shared.metrics.uplinks.inc();

@@ -309,6 +309,14 @@ impl Inbox {
         Slot { live: taken, behind, receipts }
     }
 
+    /// The downlink that serves the conversation is about to end before all is acknowledged: another is
+    /// asked for when it has.
+    pub fn again(&self, conversation: ConversationId) {
+        if let Some(entry) = self.state().slots.get_mut(&conversation) {
+            entry.slot.behind = true;
+        }
+    }
+
     /// The downlink ends. If something came meanwhile, another is asked for.
     pub fn release(&self, conversation: ConversationId) {
         let mut state = self.state();
