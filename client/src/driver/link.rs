@@ -20,7 +20,6 @@ use tern_protocol::{
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::JoinSet,
-    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -28,6 +27,7 @@ use super::{
     connect::close,
     downlink,
     io::{FrameReader, FrameWriter},
+    pulse::Pulse,
     uplink::{self, Order, Starved},
 };
 use crate::{
@@ -46,8 +46,6 @@ const RESET_PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of nothing that go up when the network has changed: until the new path is known to be the
 /// client's, the server may send three times what it got (RFC 9000, 9.3), and what waits should fit.
 const MOVED_PADDING: usize = 2_000;
-/// How long the server may take to answer after the network changed.
-const CHANGED_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Who wants the answer to a request.
 pub(super) enum Origin {
@@ -67,6 +65,10 @@ pub(super) enum Origin {
 pub(crate) enum Ended {
     /// The server asks the client to go elsewhere; the link still works.
     GoAway(GoAway),
+    /// The server has said nothing for a while, though something is due; the link may still work.
+    Silent,
+    /// After [`Ended::Silent`]: it does.
+    Alive,
     /// No handle is left to which the connection would be of use.
     Abandoned,
     /// The connection is gone or of no more use.
@@ -97,7 +99,7 @@ pub(crate) struct Link {
     requests: HashMap<u32, Origin>,
     /// Requests that wait until fewer are unanswered.
     queued: VecDeque<(RequestBody, Origin)>,
-    ping_due: Option<Instant>,
+    pulse: Pulse,
     is_welcome: bool,
     went_away: bool,
 }
@@ -123,7 +125,7 @@ impl Link {
             tasks: JoinSet::new(),
             requests: HashMap::new(),
             queued: VecDeque::new(),
-            ping_due: None,
+            pulse: Pulse::new(),
             is_welcome: false,
             went_away: false,
         }
@@ -218,8 +220,8 @@ impl Link {
                     Some(command) => self.obey(command),
                     None => return Ok(Ended::Abandoned),
                 },
-                () = sleep_until(self.ping_due.unwrap_or_else(Instant::now)), if self.ping_due.is_some() => {
-                    return Err(ConnectError::TimedOut);
+                silent = self.pulse.silent(&self.connection) => {
+                    return Ok(if silent { Ended::Silent } else { Ended::Alive });
                 }
             }
         }
@@ -298,7 +300,7 @@ impl Link {
                     self.tell(Event::Presence(presence));
                 }
             }
-            (Origin::Ping, _) => self.ping_due = None,
+            (Origin::Ping, _) => self.pulse.unanswered.dec(),
             (Origin::Name(_) | Origin::Watch | Origin::Nobody, _) => {}
         }
         Ok(())
@@ -332,7 +334,7 @@ impl Link {
                 self.order(conversation, Order::Typing(active));
             }
             Command::NetworkChanged => {
-                self.ping_due = Some(Instant::now() + CHANGED_TIMEOUT);
+                self.pulse.unanswered.inc();
                 self.queued.push_front((RequestBody::Ping, Origin::Ping));
                 let id = grease::id(self.core.rng().random());
                 let body = Bytes::from_static(&[0; MOVED_PADDING]);
@@ -409,6 +411,7 @@ impl Link {
             self.window,
             receiver,
             self.starved.clone(),
+            self.pulse.unanswered.clone(),
         );
         self.tasks.spawn(async move { Done::Uplink(conversation, run.await) });
     }

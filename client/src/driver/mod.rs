@@ -7,6 +7,7 @@ pub(crate) mod connect;
 mod downlink;
 mod io;
 pub(crate) mod link;
+mod pulse;
 mod uplink;
 
 use std::{sync::Arc, time::Duration};
@@ -49,63 +50,29 @@ pub(crate) enum Command {
     NetworkChanged,
 }
 
+/// How long an attempt beside a silent connection is waited for before the next one: the packets of a handshake
+/// that fails are repeated ever more rarely, those of a new one at once.
+const RACE_ATTEMPT: Duration = Duration::from_secs(3);
+/// How long to wait after an attempt that failed at once.
+const RACE_PAUSE: Duration = Duration::from_secs(1);
 /// How long an attempt that was given up may come to life at the server: the time that it has for a hello,
 /// and as long again for packets under way.
 const LATE_ATTEMPT: Duration = Duration::from_secs(20);
 
 /// Keeps connected until it makes no sense any more. Dropping the future leaves: QUIC closes a connection
 /// that nobody holds, and no step of the store is ever half done.
-pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Command>) {
-    let mut backoff = Backoff::new();
-    let mut target = None;
-    // Left over from a move to another node that succeeded.
-    let mut link = None;
-    // When an attempt was last given up: the server may still read it, take it for the newest, and
-    // let it replace the one after it.
-    let mut given_up: Option<Instant> = None;
-    loop {
-        let ended = match link.take() {
-            Some(link) => Box::pin(serve(&core, link, &mut commands, &mut backoff)).await,
-            None => {
-                core.notify(ClientEvent::Connection(ConnectionState::Connecting));
-                match connect(&core, target.take().as_deref(), Purpose::SignIn).await {
-                    Ok(new) => {
-                        link = Some(new);
-                        continue;
-                    }
-                    Err(error) => {
-                        given_up = Some(Instant::now());
-                        Served::Lost(error, None)
-                    }
-                }
-            }
-        };
-        match ended {
-            Served::Moved(new) => link = Some(*new),
-            Served::Stopped => return,
-            Served::Lost(error, elsewhere) => {
-                target = elsewhere;
-                let by_own_attempt = matches!(error, ConnectError::Closed(Code::Replaced))
-                    && given_up.take().is_some_and(|at| at.elapsed() < LATE_ATTEMPT);
-                if error.is_final() && !by_own_attempt {
-                    core.notify(ClientEvent::Connection(ConnectionState::Stopped { error }));
-                    return;
-                }
-                let retry_after_ms = match &error {
-                    ConnectError::Rejected { retry_after_ms, .. } => *retry_after_ms,
-                    _ => 0,
-                };
-                let wait = backoff.wait(retry_after_ms, &mut *core.rng());
-                core.notify(ClientEvent::Connection(ConnectionState::Waiting {
-                    retry_in_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                    error,
-                }));
-                if pause(wait, &mut commands).await == Pause::Abandoned {
-                    return;
-                }
-            }
-        }
-    }
+pub(crate) async fn supervise(core: Arc<Core>, commands: mpsc::Receiver<Command>) {
+    let backoff = Backoff::new();
+    Supervisor { core, commands, backoff, given_up: None }.run().await;
+}
+
+struct Supervisor {
+    core: Arc<Core>,
+    commands: mpsc::Receiver<Command>,
+    backoff: Backoff,
+    /// When an attempt was last given up: the server may still read it, take it for the newest, and
+    /// let it replace the one after it.
+    given_up: Option<Instant>,
 }
 
 /// How the service of a link ended.
@@ -115,48 +82,174 @@ enum Served {
     Stopped,
 }
 
-/// Serves a link to its end; if the server asks to go elsewhere, opens the new connection first.
-async fn serve(
-    core: &Arc<Core>,
-    mut link: Link,
-    commands: &mut mpsc::Receiver<Command>,
-    backoff: &mut Backoff,
-) -> Served {
-    core.notify(ClientEvent::Connection(ConnectionState::Connected));
-    let since = Instant::now();
-    let ended = link.run(commands).await;
-    if since.elapsed() >= LASTING {
-        backoff.reset();
+impl Supervisor {
+    async fn run(mut self) {
+        let mut target = None;
+        // Left over from a move to another connection that succeeded.
+        let mut link = None;
+        loop {
+            let ended = match link.take() {
+                Some(link) => Box::pin(self.serve(link)).await,
+                None => {
+                    self.core.notify(ClientEvent::Connection(ConnectionState::Connecting));
+                    match self.connect(target.take()).await {
+                        Some(Ok(new)) => Served::Moved(Box::new(new)),
+                        Some(Err(error)) => Served::Lost(error, None),
+                        None => Served::Stopped,
+                    }
+                }
+            };
+            match ended {
+                Served::Moved(new) => link = Some(*new),
+                Served::Stopped => return,
+                Served::Lost(error, elsewhere) => {
+                    target = elsewhere;
+                    let by_own_attempt = matches!(error, ConnectError::Closed(Code::Replaced))
+                        && self.given_up.take().is_some_and(|at| at.elapsed() < LATE_ATTEMPT);
+                    if error.is_final() && !by_own_attempt {
+                        let state = ConnectionState::Stopped { error };
+                        self.core.notify(ClientEvent::Connection(state));
+                        return;
+                    }
+                    if self.wait(error).await == Pause::Abandoned {
+                        return;
+                    }
+                }
+            }
+        }
     }
-    match ended {
-        Ended::Abandoned => Served::Stopped,
-        Ended::Lost(error) => Served::Lost(error, None),
-        Ended::GoAway(go_away) => {
-            let target = Some(go_away.target.clone()).filter(|target| !target.is_empty());
-            let mut moving = std::pin::pin!(async {
-                tokio::time::sleep(spread(core, &go_away)).await;
-                connect(core, target.as_deref(), Purpose::SignIn).await
-            });
-            let moved = tokio::select! {
+
+    async fn wait(&mut self, error: ConnectError) -> Pause {
+        let retry_after_ms = match &error {
+            ConnectError::Rejected { retry_after_ms, .. } => *retry_after_ms,
+            _ => 0,
+        };
+        let wait = self.backoff.wait(retry_after_ms, &mut *self.core.rng());
+        self.core.notify(ClientEvent::Connection(ConnectionState::Waiting {
+            retry_in_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            error,
+        }));
+        pause(wait, &mut self.commands).await
+    }
+
+    /// Connects and signs in; begins anew when the network changes meanwhile. `None`: no handle is
+    /// left to which the connection would be of use.
+    async fn connect(&mut self, target: Option<String>) -> Option<Result<Link, ConnectError>> {
+        loop {
+            let mut attempt = Box::pin(connect(&self.core, target.as_deref(), Purpose::SignIn));
+            let result = tokio::select! {
                 biased;
-                moved = &mut moving => Some(moved),
-                ended = link.run(commands) => match ended {
-                    Ended::Abandoned => return Served::Stopped,
-                    // The old connection has ended before the new one was ready, maybe because the
-                    // server has seen the new one already. The move goes on.
-                    Ended::Lost(_) | Ended::GoAway(_) => None,
+                result = &mut attempt => Some(result),
+                pause = until_change(&mut self.commands) => match pause {
+                    Pause::Abandoned => return None,
+                    Pause::Over => None,
                 },
             };
-            let moved = match moved {
-                Some(moved) => moved,
-                None => moving.await,
-            };
-            // The old connection is left, and what it had under way and unanswered is sent again by
-            // the new one.
-            link.leave();
-            match moved {
-                Ok(new) => Served::Moved(Box::new(new)),
-                Err(error) => Served::Lost(error, target.clone()),
+            drop(attempt);
+            match result {
+                Some(Ok(link)) => return Some(Ok(link)),
+                Some(Err(error)) => {
+                    self.given_up = Some(Instant::now());
+                    return Some(Err(error));
+                }
+                None => self.given_up = Some(Instant::now()),
+            }
+        }
+    }
+
+    /// Serves a link to its end. If the server asks to go elsewhere, or says nothing, a new
+    /// connection is opened first.
+    async fn serve(&mut self, mut link: Link) -> Served {
+        self.core.notify(ClientEvent::Connection(ConnectionState::Connected));
+        let since = Instant::now();
+        loop {
+            let ended = link.run(&mut self.commands).await;
+            if since.elapsed() >= LASTING {
+                self.backoff.reset();
+            }
+            match ended {
+                Ended::Abandoned => return Served::Stopped,
+                Ended::Lost(error) => return Served::Lost(error, None),
+                Ended::GoAway(go_away) => return self.go_away(link, &go_away).await,
+                Ended::Silent => match self.race(&mut link).await {
+                    Some(served) => return served,
+                    None => tracing::debug!("the connection has come back to life"),
+                },
+                // It wasn't silent any more when it was looked at.
+                Ended::Alive => {}
+            }
+        }
+    }
+
+    async fn go_away(&mut self, mut link: Link, go_away: &GoAway) -> Served {
+        let target = Some(go_away.target.clone()).filter(|target| !target.is_empty());
+        let (core, to) = (self.core.clone(), target.clone());
+        let mut moving = std::pin::pin!(async {
+            tokio::time::sleep(spread(&core, go_away)).await;
+            connect(&core, to.as_deref(), Purpose::SignIn).await
+        });
+        let moved = loop {
+            tokio::select! {
+                biased;
+                moved = &mut moving => break moved,
+                ended = link.run(&mut self.commands) => match ended {
+                    Ended::Abandoned => return Served::Stopped,
+                    Ended::Silent | Ended::Alive => {}
+                    // The old connection has ended before the new one was ready, maybe because the
+                    // server has seen the new one already. The move goes on.
+                    Ended::Lost(_) | Ended::GoAway(_) => break moving.await,
+                },
+            }
+        };
+        // The old connection is left, and what it had under way and unanswered is sent again by
+        // the new one.
+        link.leave();
+        match moved {
+            Ok(new) => Served::Moved(Box::new(new)),
+            Err(error) => Served::Lost(error, target),
+        }
+    }
+
+    /// The server has said nothing for a while: a new connection is tried beside the old one, again
+    /// and again, and the one that answers first stays. `None`: that is the old one.
+    async fn race(&mut self, link: &mut Link) -> Option<Served> {
+        loop {
+            let core = self.core.clone();
+            let attempt = tokio::time::timeout(
+                RACE_ATTEMPT,
+                Box::pin(connect(&core, None, Purpose::SignIn)),
+            );
+            let mut attempt = std::pin::pin!(attempt);
+            tokio::select! {
+                biased;
+                raced = &mut attempt => {
+                    self.given_up = Some(Instant::now());
+                    match raced {
+                        Ok(Ok(new)) => return Some(Served::Moved(Box::new(new))),
+                        Ok(Err(error)) if error.is_final() => {
+                            return Some(Served::Lost(error, None));
+                        }
+                        // Without a network an attempt may fail at once.
+                        Ok(Err(_)) => tokio::time::sleep(RACE_PAUSE).await,
+                        Err(_) => {}
+                    }
+                }
+                ended = link.run(&mut self.commands) => {
+                    self.given_up = Some(Instant::now());
+                    match ended {
+                        Ended::Abandoned => return Some(Served::Stopped),
+                        Ended::Alive => return None,
+                        Ended::GoAway(_) | Ended::Silent => {}
+                        // Perhaps because the server has seen the new one already.
+                        Ended::Lost(_) => {
+                            return Some(match attempt.await {
+                                Ok(Ok(new)) => Served::Moved(Box::new(new)),
+                                Ok(Err(error)) => Served::Lost(error, None),
+                                Err(_) => Served::Lost(ConnectError::TimedOut, None),
+                            });
+                        }
+                    }
+                }
             }
         }
     }
@@ -169,24 +262,23 @@ fn spread(core: &Core, go_away: &GoAway) -> Duration {
     Duration::from_millis(core.rng().random_range(0..=half_ms))
 }
 
-/// Waits for the next attempt. Requests are answered that there is no connection; a change of the
-/// network ends the wait.
+/// Waits for the next attempt; a change of the network ends the wait.
 async fn pause(wait: Duration, commands: &mut mpsc::Receiver<Command>) -> Pause {
-    let until = Instant::now() + wait;
+    tokio::time::timeout(wait, until_change(commands)).await.unwrap_or(Pause::Over)
+}
+
+/// Waits until the network changes. Requests are answered that there is no connection.
+async fn until_change(commands: &mut mpsc::Receiver<Command>) -> Pause {
     loop {
-        tokio::select! {
-            biased;
-            () = tokio::time::sleep_until(until) => return Pause::Over,
-            command = commands.recv() => match command {
-                None => return Pause::Abandoned,
-                Some(Command::NetworkChanged) => return Pause::Over,
-                Some(Command::Request(_, answer)) => {
-                    let _ = answer.send(Err(RequestError::ConnectionLost));
-                }
-                // What the application wants of presence and activity is kept in the core and told to
-                // the next connection; typing is of no interest later.
-                Some(_) => {}
-            },
+        match commands.recv().await {
+            None => return Pause::Abandoned,
+            Some(Command::NetworkChanged) => return Pause::Over,
+            Some(Command::Request(_, answer)) => {
+                let _ = answer.send(Err(RequestError::ConnectionLost));
+            }
+            // What the application wants of presence and activity is kept in the core and told to
+            // the next connection; typing is of no interest later.
+            Some(_) => {}
         }
     }
 }

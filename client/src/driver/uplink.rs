@@ -18,7 +18,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::io::{FrameReader, FrameWriter, IoError};
+use super::{
+    io::{FrameReader, FrameWriter, IoError},
+    pulse::{Due, Unanswered},
+};
 use crate::{
     core::Core,
     error::ConnectError,
@@ -131,9 +134,12 @@ pub(crate) async fn run(
     window: u16,
     orders: mpsc::Receiver<Order>,
     starved: Arc<Starved>,
+    unanswered: Unanswered,
 ) -> Ended {
     match Uplink::open(core, &connection, conversation, window, &starved).await {
-        Ok(uplink) => uplink.run(orders, &starved).await.unwrap_or_else(|ended| ended),
+        Ok(uplink) => {
+            uplink.run(orders, &starved, unanswered).await.unwrap_or_else(|ended| ended)
+        }
         Err(ended) => ended,
     }
 }
@@ -200,13 +206,16 @@ impl Uplink {
         mut self,
         mut orders: mpsc::Receiver<Order>,
         starved: &Starved,
+        unanswered: Unanswered,
     ) -> Result<Ended, Ended> {
+        let mut due = Due::new(unanswered);
         let idle_for = self.core.settings.uplink_idle;
         self.push_mark().await?;
         loop {
             self.push_sends().await?;
             self.writer.flush().await?;
             let is_idle = self.sender.is_idle() && !self.mark_due;
+            due.set(!is_idle);
             let resume_at = self.sender.resume_at_ms(self.now_ms());
             let timer = match resume_at {
                 Some(at_ms) => self.started + Duration::from_millis(at_ms),
