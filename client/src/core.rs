@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -13,7 +13,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use tern_protocol::id::{AccountId, ConversationId};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::{event::ClientEvent, home::Home, settings::Settings, store::Store};
+use crate::{event::ClientEvent, home::Home, sessions::Sessions, settings::Settings, store::Store};
 
 /// News that wait for the application at most; see [`ClientEvent::Lagged`].
 const NOTICES: usize = 1_024;
@@ -43,8 +43,10 @@ pub(crate) struct Core {
     pub(crate) watched: Mutex<BTreeSet<AccountId>>,
     /// The end point, once there is one; it outlives connections.
     pub(crate) endpoint: Mutex<Option<Endpoint>>,
-    /// What QUIC is told; it has the TLS sessions.
+    /// What QUIC is told.
     pub(crate) config: Mutex<Option<ClientConfig>>,
+    /// The TLS sessions, which outlive what QUIC is told.
+    pub(crate) sessions: Arc<Sessions>,
     rng: Mutex<StdRng>,
     notices: mpsc::Sender<ClientEvent>,
     lagged: AtomicBool,
@@ -73,6 +75,7 @@ impl Core {
             watched: Mutex::default(),
             endpoint: Mutex::default(),
             config: Mutex::default(),
+            sessions: Arc::default(),
             notices,
             lagged: AtomicBool::new(false),
             _home: home,

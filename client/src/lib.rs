@@ -64,6 +64,7 @@ mod events;
 mod home;
 mod identity;
 mod network;
+mod sessions;
 mod settings;
 mod store;
 

@@ -7,15 +7,16 @@ use std::{
     time::Duration,
 };
 
-use quinn::{
-    ClientConfig, Endpoint, IdleTimeout, TransportConfig, VarInt, congestion::CubicConfig,
-};
+use quinn::{ClientConfig, Endpoint, IdleTimeout, TransportConfig, VarInt};
 use rustls::{
     RootCertStore,
+    client::Resumption,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 
-use crate::{identity::Server, settings::Settings};
+use tern_protocol::congestion::Chat;
+
+use crate::{identity::Server, sessions::Sessions, settings::Settings};
 
 /// Where sockets come from.
 ///
@@ -113,6 +114,7 @@ pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 pub(crate) fn client_config(
     server: &Server,
     settings: &Settings,
+    sessions: &Arc<Sessions>,
 ) -> Result<ClientConfig, ServerError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -122,6 +124,7 @@ pub(crate) fn client_config(
         .with_no_client_auth();
     tls.alpn_protocols = vec![tern_protocol::ALPN.to_vec()];
     tls.enable_early_data = true;
+    tls.resumption = Resumption::store(sessions.clone());
     let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls)
         .map_err(|error| ServerError::Ca(error.to_string()))?;
     let mut config = ClientConfig::new(Arc::new(tls));
@@ -143,10 +146,8 @@ fn trust_anchors(pem: &str) -> Result<RootCertStore, ServerError> {
 
 fn transport(settings: &Settings) -> TransportConfig {
     let mut transport = TransportConfig::default();
-    let mut congestion = CubicConfig::default();
-    congestion.initial_window(settings.initial_window_bytes);
     transport
-        .congestion_controller_factory(Arc::new(congestion))
+        .congestion_controller_factory(Arc::new(Chat::new(settings.initial_window_bytes)))
         .send_window(settings.send_window_bytes)
         .keep_alive_interval(settings.keep_alive)
         .max_idle_timeout(IdleTimeout::try_from(settings.idle_timeout).ok())
@@ -187,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_file_without_certificates_is_refused_with_advice() {
-        let error = client_config(&server("a:1", None), &Settings::default()).unwrap_err();
+        let error =
+            client_config(&server("a:1", None), &Settings::default(), &Arc::default()).unwrap_err();
         assert!(error.to_string().contains("ca.pem"));
     }
 }

@@ -9,3 +9,7 @@ fn gap() {
         println!("{:?}", gaps(rtt, g, 10));
     }
 }
+#[test]
+fn late_ones() {
+    println!("{:?}", late(100.0, 0.02, &Default::default(), 3));
+}

@@ -11,6 +11,7 @@
 //! - [`signature`]: what a device signs. [`grease`]: ids that mean nothing.
 //! - [`session`], [`uplink`], [`downlink`], [`receipts`]: the state machines, each with the half of the client
 //!   and the half of the server.
+//! - `congestion`, with the feature `quinn`: congestion control for chats.
 //!
 //! ```
 //! use tern_protocol::{codec, frame::{Ack, Frame}, framing::Deframer, limits};
@@ -26,6 +27,8 @@
 
 pub mod code;
 pub mod codec;
+#[cfg(feature = "quinn")]
+pub mod congestion;
 pub mod downlink;
 pub mod frame;
 pub mod framing;

@@ -153,7 +153,8 @@ fn client_config(core: &Core, server: &Server) -> Result<ClientConfig, ConnectEr
     if let Some(config) = &*slot {
         return Ok(config.clone());
     }
-    let config = network::client_config(server, &core.settings).map_err(server_error)?;
+    let config =
+        network::client_config(server, &core.settings, &core.sessions).map_err(server_error)?;
     *slot = Some(config.clone());
     Ok(config)
 }

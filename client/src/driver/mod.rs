@@ -111,8 +111,9 @@ impl Supervisor {
                         self.core.notify(ClientEvent::Connection(state));
                         return;
                     }
-                    if self.wait(error).await == Pause::Abandoned {
-                        return;
+                    match self.wait(error).await {
+                        Pause::Abandoned => return,
+                        pause => self.core.sessions.hope(pause == Pause::Changed),
                     }
                 }
             }
@@ -142,7 +143,7 @@ impl Supervisor {
                 result = &mut attempt => Some(result),
                 pause = until_change(&mut self.commands) => match pause {
                     Pause::Abandoned => return None,
-                    Pause::Over => None,
+                    Pause::Over | Pause::Changed => None,
                 },
             };
             drop(attempt);
@@ -152,7 +153,10 @@ impl Supervisor {
                     self.given_up = Some(Instant::now());
                     return Some(Err(error));
                 }
-                None => self.given_up = Some(Instant::now()),
+                None => {
+                    self.core.sessions.hope(true);
+                    self.given_up = Some(Instant::now());
+                }
             }
         }
     }
@@ -215,10 +219,8 @@ impl Supervisor {
     async fn race(&mut self, link: &mut Link) -> Option<Served> {
         loop {
             let core = self.core.clone();
-            let attempt = tokio::time::timeout(
-                RACE_ATTEMPT,
-                Box::pin(connect(&core, None, Purpose::SignIn)),
-            );
+            let attempt =
+                tokio::time::timeout(RACE_ATTEMPT, Box::pin(connect(&core, None, Purpose::SignIn)));
             let mut attempt = std::pin::pin!(attempt);
             tokio::select! {
                 biased;
@@ -272,7 +274,7 @@ async fn until_change(commands: &mut mpsc::Receiver<Command>) -> Pause {
     loop {
         match commands.recv().await {
             None => return Pause::Abandoned,
-            Some(Command::NetworkChanged) => return Pause::Over,
+            Some(Command::NetworkChanged) => return Pause::Changed,
             Some(Command::Request(_, answer)) => {
                 let _ = answer.send(Err(RequestError::ConnectionLost));
             }
@@ -287,6 +289,8 @@ async fn until_change(commands: &mut mpsc::Receiver<Command>) -> Pause {
 #[derive(PartialEq, Eq)]
 enum Pause {
     Over,
+    /// The network has changed, so an attempt has reason to hope.
+    Changed,
     /// No handle is left to which the connection would be of use.
     Abandoned,
 }

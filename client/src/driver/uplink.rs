@@ -137,9 +137,7 @@ pub(crate) async fn run(
     unanswered: Unanswered,
 ) -> Ended {
     match Uplink::open(core, &connection, conversation, window, &starved).await {
-        Ok(uplink) => {
-            uplink.run(orders, &starved, unanswered).await.unwrap_or_else(|ended| ended)
-        }
+        Ok(uplink) => uplink.run(orders, &starved, unanswered).await.unwrap_or_else(|ended| ended),
         Err(ended) => ended,
     }
 }

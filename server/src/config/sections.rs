@@ -49,11 +49,12 @@ section! {
         /// The same for a client that has once used all of them, as one that writes in many
         /// conversations at a time; 70 bytes each. No less than bidi_streams.
         bidi_streams_busy: u32 = 64, in 4..=10_000;
-        /// Congestion window at the start of a connection. It is larger than the send window so that
-        /// the first packet after an outage is never held back by what was lost in it.
-        initial_window_bytes: u64 = 65_536, in 2_400..=10_000_000;
-        /// Bytes sent to a client and not yet acknowledged by it; see initial_window_bytes.
-        send_window_bytes: u64 = 40_000, in 4_096..=100_000_000;
+        /// Congestion window at the start of a connection: no more than slow networks can queue for
+        /// a second or two.
+        initial_window_bytes: u64 = 32_768, in 14_600..=10_000_000;
+        /// Bytes sent to a client and not yet acknowledged by it: memory for each client that is slow, and
+        /// a bound on the rate, at 100 ms of round trip 20 Mbit/s.
+        send_window_bytes: u64 = 262_144, in 4_096..=100_000_000;
         /// Bytes that a client may send before the server has read them, on all its streams.
         receive_window_bytes: u32 = 262_144, in 16_384..=100_000_000;
         /// The same for one stream.

@@ -4,11 +4,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::{
-    EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt, congestion::CubicConfig,
+    EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::QuicServerConfig,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
+use tern_protocol::congestion::Chat;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -119,14 +120,8 @@ pub fn server_config(
         // Limits on streams cost memory on every connection, used or not.
         .max_concurrent_bidi_streams(VarInt::from_u32(listen.bidi_streams))
         .max_concurrent_uni_streams(VarInt::from_u32(1))
-        // After an outage, the probe that finds the new path is held up by congestion control while
-        // more is in flight than the initial window; a smaller send window keeps its way free.
         .send_window(listen.send_window_bytes)
-        .congestion_controller_factory(Arc::new({
-            let mut cubic = CubicConfig::default();
-            cubic.initial_window(listen.initial_window_bytes);
-            cubic
-        }))
+        .congestion_controller_factory(Arc::new(Chat::new(listen.initial_window_bytes)))
         .receive_window(VarInt::from_u32(listen.receive_window_bytes))
         .stream_receive_window(VarInt::from_u32(listen.stream_receive_window_bytes))
         .datagram_receive_buffer_size(None);
