@@ -25,6 +25,7 @@ use super::{
     connect::close,
     downlink,
     io::{FrameReader, FrameWriter},
+    keep_alive::KeepAlive,
     uplink::{self, Order, Starved},
 };
 use crate::{
@@ -92,6 +93,7 @@ pub(crate) struct Link {
     /// Requests that wait until fewer are unanswered.
     queued: VecDeque<(RequestBody, Origin)>,
     ping_due: Option<Instant>,
+    keep_alive: KeepAlive,
     is_welcome: bool,
     went_away: bool,
 }
@@ -118,6 +120,7 @@ impl Link {
             requests: HashMap::new(),
             queued: VecDeque::new(),
             ping_due: None,
+            keep_alive: KeepAlive::new(None, 0),
             is_welcome: false,
             went_away: false,
         }
@@ -143,6 +146,7 @@ impl Link {
 
     /// Works until the link ends or the server asks to go elsewhere; after the latter it may be
     /// called again.
+        self.keep_alive = KeepAlive::new(self.core.settings.keep_alive, welcome.limits.idle_for_ms);
     pub(crate) async fn run(&mut self, commands: &mut mpsc::Receiver<Command>) -> Ended {
         match self.drive(commands).await {
             Ok(ended) => ended,
@@ -218,6 +222,10 @@ impl Link {
             }
         }
     }
+                // What waits already makes a packet as well.
+                () = self.keep_alive.due() => if self.queued.is_empty() {
+                    self.queued.push_back((RequestBody::Ping, Origin::Nobody));
+                },
 
     /// Streams of one direction are for extensions; the greeting is the exception.
     async fn refuse_stream(&self, mut stream: quinn::RecvStream) -> Result<(), ConnectError> {

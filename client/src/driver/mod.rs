@@ -6,6 +6,7 @@
 pub(crate) mod connect;
 mod downlink;
 mod io;
+mod keep_alive;
 pub(crate) mod link;
 mod uplink;
 
