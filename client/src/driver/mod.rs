@@ -32,6 +32,7 @@ use crate::{
     core::Core,
     error::{ConnectError, RequestError},
     event::{ClientEvent, ConnectionState},
+    store,
 };
 
 /// Commands that wait for the driver at most.
@@ -86,6 +87,11 @@ pub(crate) async fn supervise(core: Arc<Core>, mut commands: mpsc::Receiver<Comm
             Served::Stopped => return,
             Served::Lost(error, elsewhere) => {
                 target = elsewhere;
+                if matches!(error, ConnectError::Closed(Code::DeviceRemoved))
+                    && let Err(error) = core.store.durably(store::identity::forget_ticket).await
+                {
+                    tracing::error!(%error, "the ticket of a removed device isn't forgotten");
+                }
                 let by_own_attempt = matches!(error, ConnectError::Closed(Code::Replaced))
                     && given_up.take().is_some_and(|at| at.elapsed() < LATE_ATTEMPT);
                 if error.is_final() && !by_own_attempt {
