@@ -135,18 +135,24 @@ impl Link {
         Ok(())
     }
 
+    /// The server didn't take the early data. Returns when nothing is left that speaks on the
+    /// connection: what follows begins with its first stream again.
+    pub(super) async fn silence(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
     /// The server took the hello.
     pub(super) fn welcomed(&mut self, welcome: &Welcome, session: Session) {
         self.session = session;
         self.own = Some(welcome.account);
         self.window = welcome.limits.unanswered_sends;
+        self.keep_alive = KeepAlive::new(self.core.settings.keep_alive, welcome.limits.idle_for_ms);
         self.reader.lift_limit();
         self.core.notify(ClientEvent::MailboxProgress(welcome.mailbox));
     }
 
     /// Works until the link ends or the server asks to go elsewhere; after the latter it may be
     /// called again.
-        self.keep_alive = KeepAlive::new(self.core.settings.keep_alive, welcome.limits.idle_for_ms);
     pub(crate) async fn run(&mut self, commands: &mut mpsc::Receiver<Command>) -> Ended {
         match self.drive(commands).await {
             Ok(ended) => ended,
@@ -216,16 +222,16 @@ impl Link {
                     Some(command) => self.obey(command),
                     None => return Ok(Ended::Abandoned),
                 },
+                // What waits already makes a packet as well.
+                () = self.keep_alive.due() => if self.queued.is_empty() {
+                    self.queued.push_back((RequestBody::Ping, Origin::Nobody));
+                },
                 () = sleep_until(self.ping_due.unwrap_or_else(Instant::now)), if self.ping_due.is_some() => {
                     return Err(ConnectError::TimedOut);
                 }
             }
         }
     }
-                // What waits already makes a packet as well.
-                () = self.keep_alive.due() => if self.queued.is_empty() {
-                    self.queued.push_back((RequestBody::Ping, Origin::Nobody));
-                },
 
     /// Streams of one direction are for extensions; the greeting is the exception.
     async fn refuse_stream(&self, mut stream: quinn::RecvStream) -> Result<(), ConnectError> {
