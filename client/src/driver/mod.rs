@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 use tern_protocol::{
     code::Code,
-    frame::{GoAway, RequestBody, ResponseBody},
+    frame::{RequestBody, ResponseBody},
     id::{AccountId, ConversationId},
 };
 use tokio::{
@@ -141,7 +141,8 @@ async fn serve(
         Ended::GoAway(go_away) => {
             let target = Some(go_away.target.clone()).filter(|target| !target.is_empty());
             let mut moving = std::pin::pin!(async {
-                tokio::time::sleep(spread(core, &go_away)).await;
+                let wait = spread(&mut *core.rng(), go_away.within_ms);
+                tokio::time::sleep(wait).await;
                 connect(core, target.as_deref(), Purpose::SignIn).await
             });
             let moved = tokio::select! {
@@ -170,10 +171,10 @@ async fn serve(
 }
 
 /// When to start the move: some time in the first half of what the server gave, [TERN-5.5-2].
-fn spread(core: &Core, go_away: &GoAway) -> Duration {
+fn spread(rng: &mut impl Rng, within_ms: u64) -> Duration {
     // A server that gives much time still wants to be rid of its clients.
-    let half_ms = (go_away.within_ms / 2).min(60_000);
-    Duration::from_millis(core.rng().random_range(0..=half_ms))
+    let half_ms = (within_ms / 2).min(60_000);
+    Duration::from_millis(rng.random_range(0..=half_ms))
 }
 
 /// Waits for the next attempt. Requests are answered that there is no connection; a change of the
@@ -204,4 +205,26 @@ enum Pause {
     Over,
     /// No handle is left to which the connection would be of use.
     Abandoned,
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn moves_are_spread_over_the_first_half_of_what_the_server_gave() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for within_ms in [0, 1_000, 10_000] {
+            let mut waits: Vec<_> = (0..1_000).map(|_| spread(&mut rng, within_ms)).collect();
+            waits.sort_unstable();
+            let half = Duration::from_millis(within_ms) / 2;
+            assert!(waits[999] <= half, "{within_ms}");
+            // Evenly: a quarter of the clients in each quarter of the time.
+            assert!(waits[250].abs_diff(half / 4) <= half / 10, "{within_ms}");
+            assert!(waits[750].abs_diff(half * 3 / 4) <= half / 10, "{within_ms}");
+        }
+        assert!(spread(&mut rng, u64::MAX) <= Duration::from_secs(60));
+    }
 }

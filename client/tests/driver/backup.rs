@@ -47,6 +47,34 @@ async fn an_old_copy_of_a_home_goes_on_behind_what_the_server_accepted() {
 }
 
 #[tokio::test]
+async fn what_an_old_copy_sent_anew_is_not_sent_twice_when_it_dies() {
+    let fake = Fake::start();
+    let ann = person(&fake, "ann").await;
+    let _bob = person(&fake, "bob").await;
+    ann.client.connect();
+    let first = ann.client.send("bob", b"1").await.unwrap();
+    ann.client.wait_for_tick(first, Tick::Sent).await.unwrap();
+    let (id, device) = (fake.conversation(0, 1), fake.device(0));
+    fake.until(|world| world.is_acknowledged(id, &[device])).await;
+    let copy = backup(ann.home.path());
+    let second = ann.client.send("bob", b"2").await.unwrap();
+    ann.client.wait_for_tick(second, Tick::Sent).await.unwrap();
+    drop(ann);
+
+    // Its counter 2 is refused, and the answer to 3 is lost with the process.
+    let ann = Person::restored(copy).await;
+    fake.world().swallow_answers = true;
+    let local = ann.client.send("bob", b"restored").await.unwrap();
+    ann.client.connect();
+    fake.until(|world| world.logs[&id].len() == 3).await;
+    let ann = ann.restart().await;
+    fake.world().swallow_answers = false;
+    ann.client.connect();
+    ann.client.wait_for_tick(local, Tick::Sent).await.unwrap();
+    assert_eq!(fake.texts(id), ["1", "2", "restored"]);
+}
+
+#[tokio::test]
 async fn a_message_that_an_old_copy_still_holds_is_not_sent_twice_while_it_is_remembered() {
     let fake = Fake::start();
     let ann = person(&fake, "ann").await;

@@ -48,7 +48,7 @@ impl Handler {
             let answer = match frame {
                 Frame::Send(message) => {
                     let answer = self.send(&known, open.conversation, &message);
-                    if self.world().swallow_answers {
+                    if matches!(answer, Frame::Accepted(_)) && self.world().swallow_answers {
                         connection.close(var_int(Code::Internal), b"");
                         return None;
                     }
