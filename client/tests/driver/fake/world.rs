@@ -69,6 +69,9 @@ pub struct Signed {
     pub is_told: bool,
 }
 
+/// Is told of every ack, and by whose device.
+pub type Onlooker = Box<dyn FnMut(DeviceId, &Ack) + Send>;
+
 /// What the server knows; survives connections and restarts.
 #[derive(Default)]
 pub struct World {
@@ -98,7 +101,7 @@ pub struct World {
     /// What the welcome says of silence, if it isn't the default.
     pub idle_for_ms: Option<u32>,
     /// Looks on whenever an ack comes.
-    pub at_ack: Option<Box<dyn FnMut(DeviceId, &Ack) + Send>>,
+    pub at_ack: Option<Onlooker>,
 
     pub visits: Vec<Visit>,
     /// The codes with which clients closed connections.
