@@ -215,8 +215,7 @@ async fn emptied(options: &Options, dir: &Path) -> Result<u64, Failure> {
             Mutation::Put(key_of_mark(conversation), vec![b'y'; MARK_BYTES].into()),
         ];
         let append = Transaction { conditions: vec![], mutations };
-        let delete =
-            Transaction { conditions: vec![], mutations: vec![Mutation::Delete(message)] };
+        let delete = Transaction { conditions: vec![], mutations: vec![Mutation::Delete(message)] };
         tokio::try_join!(store.commit(append), store.commit(delete))?;
         number += 1;
     }
