@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use quinn::{Connection, ConnectionError, ZeroRttAccepted};
 use tern_protocol::{
     code::Code,
@@ -308,7 +309,8 @@ impl Running {
                             Frames::new(receive),
                             FrameWriter::new(send),
                         );
-                        self.tasks.spawn(async { Ended::Uplink(served.await) });
+                        // Mapped and not wrapped: a future within a block takes its room twice.
+                        self.tasks.spawn(served.map(Ended::Uplink));
                     }
                     Err(_) => return Err(GONE),
                 },
@@ -454,7 +456,7 @@ impl Running {
             self.downlinks += 1;
             let turn = downlink::Turn::behind(&mut self.last_turn);
             let served = downlink::serve(self.session.clone(), conversation, wake, turn);
-            self.tasks.spawn(async { Ended::Downlink(served.await) });
+            self.tasks.spawn(served.map(Ended::Downlink));
         }
         if self.downlinks >= most {
             self.session.inbox.is_full();
