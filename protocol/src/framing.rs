@@ -47,7 +47,13 @@ impl Deframer {
         if self.buffer.remaining() < frame_bytes {
             return Ok(None);
         }
-        Ok(Some(self.buffer.split_to(frame_bytes).freeze()))
+        let frame = if self.buffer.len() == frame_bytes {
+            // The frame takes the memory with it: most streams are silent for long after a frame.
+            std::mem::take(&mut self.buffer)
+        } else {
+            self.buffer.split_to(frame_bytes)
+        };
+        Ok(Some(frame.freeze()))
     }
 
     /// Says whether the stream may end here: an error if it does so within a frame.

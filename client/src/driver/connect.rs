@@ -242,6 +242,7 @@ impl HelloState<'_> {
         if let Some(accepted) = early
             && !accepted.await
         {
+            link.silence().await;
             return Err(Failed::EarlyDataRejected);
         }
         loop {

@@ -27,6 +27,7 @@ use super::{
     connect::close,
     downlink,
     io::{FrameReader, FrameWriter},
+    keep_alive::KeepAlive,
     pulse::Pulse,
     uplink::{self, Order, Starved},
 };
@@ -100,6 +101,7 @@ pub(crate) struct Link {
     /// Requests that wait until fewer are unanswered.
     queued: VecDeque<(RequestBody, Origin)>,
     pulse: Pulse,
+    keep_alive: KeepAlive,
     is_welcome: bool,
     went_away: bool,
 }
@@ -126,6 +128,7 @@ impl Link {
             requests: HashMap::new(),
             queued: VecDeque::new(),
             pulse: Pulse::new(),
+            keep_alive: KeepAlive::new(None, 0),
             is_welcome: false,
             went_away: false,
         }
@@ -140,11 +143,18 @@ impl Link {
         Ok(())
     }
 
+    /// The server didn't take the early data. Returns when nothing is left that speaks on the
+    /// connection: what follows begins with its first stream again.
+    pub(super) async fn silence(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
     /// The server took the hello.
     pub(super) fn welcomed(&mut self, welcome: &Welcome, session: Session) {
         self.session = session;
         self.own = Some(welcome.account);
         self.window = welcome.limits.unanswered_sends;
+        self.keep_alive = KeepAlive::new(self.core.settings.keep_alive, welcome.limits.idle_for_ms);
         self.reader.lift_limit();
         self.core.notify(ClientEvent::MailboxProgress(welcome.mailbox));
     }
@@ -219,6 +229,10 @@ impl Link {
                 command = commands.recv(), if self.queued.is_empty() => match command {
                     Some(command) => self.obey(command),
                     None => return Ok(Ended::Abandoned),
+                },
+                // What waits already makes a packet as well.
+                () = self.keep_alive.due() => if self.queued.is_empty() {
+                    self.queued.push_back((RequestBody::Ping, Origin::Nobody));
                 },
                 silent = self.pulse.silent(&self.connection) => {
                     return Ok(if silent { Ended::Silent } else { Ended::Alive });

@@ -6,6 +6,7 @@
 pub(crate) mod connect;
 mod downlink;
 mod io;
+mod keep_alive;
 pub(crate) mod link;
 mod pulse;
 mod uplink;
@@ -32,6 +33,7 @@ use crate::{
     core::Core,
     error::{ConnectError, RequestError},
     event::{ClientEvent, ConnectionState},
+    store,
 };
 
 /// Commands that wait for the driver at most.
@@ -104,6 +106,9 @@ impl Supervisor {
                 Served::Stopped => return,
                 Served::Lost(error, elsewhere) => {
                     target = elsewhere;
+                    if matches!(error, ConnectError::Closed(Code::DeviceRemoved)) {
+                        self.forget_ticket().await;
+                    }
                     let by_own_attempt = matches!(error, ConnectError::Closed(Code::Replaced))
                         && self.given_up.take().is_some_and(|at| at.elapsed() < LATE_ATTEMPT);
                     if error.is_final() && !by_own_attempt {
@@ -117,6 +122,12 @@ impl Supervisor {
                     }
                 }
             }
+        }
+    }
+
+    async fn forget_ticket(&self) {
+        if let Err(error) = self.core.store.durably(store::identity::forget_ticket).await {
+            tracing::error!(%error, "the ticket of a removed device isn't forgotten");
         }
     }
 
@@ -189,7 +200,8 @@ impl Supervisor {
         let target = Some(go_away.target.clone()).filter(|target| !target.is_empty());
         let (core, to) = (self.core.clone(), target.clone());
         let mut moving = std::pin::pin!(async {
-            tokio::time::sleep(spread(&core, go_away)).await;
+            let wait = spread(&mut *core.rng(), go_away.within_ms);
+            tokio::time::sleep(wait).await;
             connect(&core, to.as_deref(), Purpose::SignIn).await
         });
         let moved = loop {
@@ -258,10 +270,10 @@ impl Supervisor {
 }
 
 /// When to start the move: some time in the first half of what the server gave, [TERN-5.5-2].
-fn spread(core: &Core, go_away: &GoAway) -> Duration {
+fn spread(rng: &mut impl Rng, within_ms: u64) -> Duration {
     // A server that gives much time still wants to be rid of its clients.
-    let half_ms = (go_away.within_ms / 2).min(60_000);
-    Duration::from_millis(core.rng().random_range(0..=half_ms))
+    let half_ms = (within_ms / 2).min(60_000);
+    Duration::from_millis(rng.random_range(0..=half_ms))
 }
 
 /// Waits for the next attempt; a change of the network ends the wait.
@@ -293,4 +305,26 @@ enum Pause {
     Changed,
     /// No handle is left to which the connection would be of use.
     Abandoned,
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn moves_are_spread_over_the_first_half_of_what_the_server_gave() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for within_ms in [0, 1_000, 10_000] {
+            let mut waits: Vec<_> = (0..1_000).map(|_| spread(&mut rng, within_ms)).collect();
+            waits.sort_unstable();
+            let half = Duration::from_millis(within_ms) / 2;
+            assert!(waits[999] <= half, "{within_ms}");
+            // Evenly: a quarter of the clients in each quarter of the time.
+            assert!(waits[250].abs_diff(half / 4) <= half / 10, "{within_ms}");
+            assert!(waits[750].abs_diff(half * 3 / 4) <= half / 10, "{within_ms}");
+        }
+        assert!(spread(&mut rng, u64::MAX) <= Duration::from_secs(60));
+    }
 }

@@ -14,8 +14,8 @@ use tern_protocol::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    Gate, Shared,
-    session::{self, Session},
+    Gate, Place, Shared,
+    session::{self, Running, Session},
     streams::{FrameWriter, Frames, Stop, var_int},
 };
 use crate::{
@@ -34,23 +34,48 @@ fn software() -> String {
 }
 
 /// Serves a connection from its first packet to its end.
-pub(super) async fn serve(
+///
+/// The beginning is boxed and goes when it is over, so that the task of a signed-in connection has room for
+/// nothing but its session.
+pub(super) fn serve(
+    incoming: quinn::Incoming,
+    visit: Visit,
+    shared: Arc<Shared>,
+    gate: Arc<Gate>,
+) -> impl Future<Output = ()> {
+    let arrival = Box::pin(arrive(incoming, visit, shared, gate));
+    async move {
+        let Some((mut running, visit)) = arrival.await else { return };
+        let end = running.run().await;
+        finish(&running.session().connection, end, &running.session().shared);
+        drop(visit);
+    }
+}
+
+/// From the first packet to an acceptable hello.
+async fn arrive(
     incoming: quinn::Incoming,
     mut visit: Visit,
     shared: Arc<Shared>,
     gate: Arc<Gate>,
-) {
+) -> Option<(Box<Running>, Visit)> {
     let address = incoming.remote_address().ip();
     let deadline = Instant::now() + Duration::from_millis(limits::HELLO_TIMEOUT_MS);
     // An incoming connection always yields one that can write before the handshake is complete.
     let accepted = incoming.accept().ok().and_then(|connecting| connecting.into_0rtt().ok());
-    match accepted {
-        Some((connection, complete)) => {
-            let end =
-                begin(&connection, complete, deadline, address, &shared, &gate, &mut visit).await;
-            finish(&connection, end, &shared);
+    let Some((connection, complete)) = accepted else {
+        shared.metrics.handshakes_failed.inc();
+        return None;
+    };
+    match begin(&connection, complete, deadline, address, &shared, &gate).await {
+        Ok(running) => {
+            visit.handshake_over();
+            Some((running, visit))
         }
-        None => drop(shared.metrics.handshakes_failed.inc()),
+        Err(code) => {
+            finish(&connection, Err(code), &shared);
+            None
+        }
     }
 }
 
@@ -58,16 +83,18 @@ pub(super) async fn serve(
 /// acceptable hello, or is gone.
 pub(super) struct Visit {
     metrics: Arc<Metrics>,
+    /// Held for its drop.
+    _place: Place,
     is_handshake_over: bool,
 }
 
 impl Visit {
     /// Counts from now on: limits are held to what was admitted, not to what has begun to run.
-    pub(super) fn admitted(metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn admitted(metrics: &Arc<Metrics>, place: Place) -> Self {
         metrics.handshakes.inc();
         metrics.connections.inc();
         metrics.handshakes_in_progress.inc();
-        Self { metrics: metrics.clone(), is_handshake_over: false }
+        Self { metrics: metrics.clone(), _place: place, is_handshake_over: false }
     }
 
     fn handshake_over(&mut self) {
@@ -104,10 +131,8 @@ async fn begin(
     address: IpAddr,
     shared: &Arc<Shared>,
     gate: &Arc<Gate>,
-    visit: &mut Visit,
-) -> Result<(), Code> {
+) -> Result<Box<Running>, Code> {
     let nonce = shared.random.bytes();
-    // Boxed, so that a connection that is signed in has no room for it any more.
     let signed_in = Box::pin(async {
         greet(connection, nonce, shared).await?;
         let Ok((send, receive)) = connection.accept_bi().await else { return Err(Code::NoError) };
@@ -128,19 +153,13 @@ async fn begin(
         Ok(Err(code)) => return Err(code),
         Err(_) => return Err(Code::HelloTimeout),
     };
-    visit.handshake_over();
     let Door { protocol, frames, writer, .. } = hello;
     let session = Session::new(shared.clone(), connection.clone(), &guest, gate);
     // A hello out of 0-RTT data may be a replay until the handshake is complete; until then the
     // device isn't connected for anybody else.
     let provisional = frames.is_early().then_some(complete);
-    session::run(
-        Arc::new(session),
-        session::Stream { protocol, frames, writer },
-        guest,
-        provisional,
-    )
-    .await
+    let stream = session::Stream { protocol, frames, writer };
+    Ok(Box::new(Running::new(session, stream, guest, provisional)))
 }
 
 async fn greet(connection: &Connection, nonce: [u8; 32], shared: &Shared) -> Result<(), Code> {

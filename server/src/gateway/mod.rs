@@ -232,11 +232,9 @@ impl Gateway {
             metrics.count_limited(Limited::AddressConnections);
             return incoming.refuse();
         };
-        let visit = connection::Visit::admitted(metrics);
+        let visit = connection::Visit::admitted(metrics, place);
         let (shared, gate) = (self.shared.clone(), self.gate.clone());
-        connections.spawn(async move {
-            connection::serve(incoming, visit, shared, gate).await;
-            drop(place);
-        });
+        // Not within another future, which would have room for it twice: before it runs, and while.
+        connections.spawn(connection::serve(incoming, visit, shared, gate));
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use quinn::{Connection, ConnectionError, VarInt, ZeroRttAccepted};
 use tern_protocol::{
     code::Code,
@@ -224,48 +225,21 @@ pub(super) struct Stream {
     pub(super) writer: FrameWriter,
 }
 
-/// Serves a device from its welcome to the end of its connection.
-///
-/// With `provisional` it may be a replay until that is ready: sends are taken, since they are
-/// idempotent, and nothing else happens.
-pub(super) async fn run(
-    session: Arc<Session>,
-    stream: Stream,
-    guest: Guest,
-    provisional: Option<ZeroRttAccepted>,
-) -> Result<(), Code> {
-    let mut tasks = JoinSet::new();
-    let mut running = Running {
-        session: &session,
-        stream,
-        tasks: &mut tasks,
-        downlinks: 0,
-        streams: session.shared.config.listen.bidi_streams,
-        address: session.connection.remote_address(),
-        last_turn: None,
-    };
-    let end = running.run(guest, provisional).await;
-    // The streams end with the connection, and their tasks with the streams.
-    let code = *end.as_ref().err().unwrap_or(&Code::NoError);
-    tracing::debug!(device = %session.device, epoch = session.epoch, code = code.name(), "left");
-    if session.connection.close_reason().is_none() {
-        session.shared.metrics.closed.count(code);
-        session.connection.close(var_int(code), code.name().as_bytes());
-    }
-    while tasks.join_next().await.is_some() {}
-    end
-}
-
 /// How a task of the session ended.
 enum Ended {
     Uplink(uplink::End),
     Downlink(uplink::End),
 }
 
-struct Running<'a> {
-    session: &'a Arc<Session>,
+/// A device from its welcome to the end of its connection.
+pub(super) struct Running {
+    session: Arc<Session>,
     stream: Stream,
-    tasks: &'a mut JoinSet<Ended>,
+    /// Until the welcome.
+    guest: Option<Guest>,
+    /// While the hello may be a replay: ready when the handshake is complete.
+    provisional: Option<ZeroRttAccepted>,
+    tasks: JoinSet<Ended>,
     downlinks: usize,
     /// Streams that the client may have open.
     streams: u32,
@@ -275,27 +249,56 @@ struct Running<'a> {
     last_turn: Option<oneshot::Receiver<()>>,
 }
 
-impl Running<'_> {
-    async fn run(
-        &mut self,
+impl Running {
+    /// With `provisional` it may be a replay until that is ready: sends are taken, since they are
+    /// idempotent, and nothing else happens.
+    pub(super) fn new(
+        session: Session,
+        stream: Stream,
         guest: Guest,
-        mut provisional: Option<ZeroRttAccepted>,
-    ) -> Result<(), Code> {
-        let session = self.session;
+        provisional: Option<ZeroRttAccepted>,
+    ) -> Self {
+        Self {
+            stream,
+            guest: Some(guest),
+            provisional,
+            tasks: JoinSet::new(),
+            downlinks: 0,
+            streams: session.shared.config.listen.bidi_streams,
+            address: session.connection.remote_address(),
+            last_turn: None,
+            session: Arc::new(session),
+        }
+    }
+
+    /// What the connection belongs to.
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Serves the device to the end of its connection.
+    pub(super) async fn run(&mut self) -> Result<(), Code> {
+        let end = self.serve().await;
+        // The streams end with the connection, and their tasks with the streams.
+        let session = &self.session;
+        let code = *end.as_ref().err().unwrap_or(&Code::NoError);
+        tracing::debug!(device = %session.device, epoch = session.epoch, code = code.name(), "left");
+        if session.connection.close_reason().is_none() {
+            session.shared.metrics.closed.count(code);
+            session.connection.close(var_int(code), code.name().as_bytes());
+        }
+        while self.tasks.join_next().await.is_some() {}
+        end
+    }
+
+    async fn serve(&mut self) -> Result<(), Code> {
+        let session = self.session.clone();
         // Entered before the mailbox is read: what is appended in between comes as news.
-        let mut entered = match provisional {
-            None => Some(self.enter().await?),
+        let mut entered = match self.provisional {
+            None => Some(Box::pin(self.enter()).await?),
             Some(_) => None,
         };
-        let waiting = self.mailbox().await?;
-        let mailbox = mailbox::count(&waiting);
-        session.shared.metrics.mailbox_positions.observe(mailbox.positions as f64);
-        self.welcome(&guest, mailbox).await?;
-        drop(guest);
-        if entered.is_some() {
-            self.fill(&waiting);
-        }
-        drop(waiting);
+        Box::pin(self.begin(entered.is_some())).await?;
         let mut draining = session.gate.draining.subscribe();
         let mut leave_at = None;
         let mut release_receipts_at = None;
@@ -311,8 +314,8 @@ impl Running<'_> {
             tokio::select! {
                 biased;
                 () = session.inbox.changed() => self.tell_events().await?,
-                complete = handshake(&mut provisional) => {
-                    provisional = None;
+                complete = handshake(&mut self.provisional) => {
+                    self.provisional = None;
                     // Rejected early data would never have got here, so whatever the future says,
                     // the handshake is over; if it failed, the connection is closed.
                     let _: bool = complete;
@@ -320,12 +323,12 @@ impl Running<'_> {
                         return Err(GONE);
                     }
                     session.shared.metrics.early_data.inc();
-                    entered = Some(self.enter().await?);
-                    let waiting = self.mailbox().await?;
+                    entered = Some(Box::pin(self.enter()).await?);
+                    let waiting = Box::pin(self.mailbox()).await?;
                     self.fill(&waiting);
                 }
                 frame = self.stream.frames.next(),
-                    if provisional.is_none() && self.stream.protocol.may_read() =>
+                    if self.provisional.is_none() && self.stream.protocol.may_read() =>
                 {
                     // Boxed, so that a connection that asks for nothing has no room for it.
                     Box::pin(self.take(frame)).await?;
@@ -337,7 +340,8 @@ impl Running<'_> {
                             Frames::new(receive),
                             FrameWriter::new(send),
                         );
-                        self.tasks.spawn(async { Ended::Uplink(served.await) });
+                        // Mapped and not wrapped: a future within a block takes its room twice.
+                        self.tasks.spawn(served.map(Ended::Uplink));
                         self.allow_streams();
                     }
                     Err(_) => return Err(GONE),
@@ -384,10 +388,24 @@ impl Running<'_> {
         }
     }
 
+    /// Welcomes the device and, unless it may be a replay, begins to empty its mailbox.
+    async fn begin(&mut self, has_entered: bool) -> Result<(), Code> {
+        let waiting = self.mailbox().await?;
+        let mailbox = mailbox::count(&waiting);
+        self.session.shared.metrics.mailbox_positions.observe(mailbox.positions as f64);
+        if let Some(guest) = self.guest.take() {
+            self.welcome(&guest, mailbox).await?;
+        }
+        if has_entered {
+            self.fill(&waiting);
+        }
+        Ok(())
+    }
+
     /// From now on the device is connected for everybody.
     async fn enter(&self) -> Result<Entered, Code> {
-        let Session { shared, account, device, .. } = &**self.session;
-        let entered = Entered::new(self.session);
+        let Session { shared, account, device, .. } = &*self.session;
+        let entered = Entered::new(&self.session);
         // Whoever removes a device closes its connection if the hub has it. Since the hello was
         // judged, the device may have been removed when the hub didn't.
         match shared.directory.device(*account, *device).await {
@@ -413,7 +431,7 @@ impl Running<'_> {
         guest: &Guest,
         mailbox: tern_protocol::frame::Mailbox,
     ) -> Result<(), Code> {
-        let session = self.session;
+        let session = &self.session;
         let shared = &session.shared;
         let now_ms = shared.clock.now_ms();
         self.stream.writer.queue(&Frame::Welcome(Welcome {
@@ -438,7 +456,11 @@ impl Running<'_> {
     async fn flush(&mut self) -> Result<(), Code> {
         tokio::select! {
             biased;
-            written = self.stream.writer.flush() => written.map_err(|_| GONE),
+            written = self.stream.writer.flush() => {
+                // Most connections say nothing more for long.
+                self.stream.writer.give_back();
+                written.map_err(|_| GONE)
+            }
             code = self.session.inbox.closing() => Err(code),
         }
     }
@@ -456,7 +478,7 @@ impl Running<'_> {
             self.session.moves.send_modify(|moves| *moves += 1);
         }
         if let protocol::ServerInput::Request(request) = self.stream.protocol.receive(frame)? {
-            let response = requests::answer(self.session, request).await?;
+            let response = requests::answer(&self.session, request).await?;
             self.stream.protocol.responded();
             self.stream.writer.queue(&Frame::Response(response));
             self.flush().await?;
@@ -483,7 +505,7 @@ impl Running<'_> {
             self.downlinks += 1;
             let turn = downlink::Turn::behind(&mut self.last_turn);
             let served = downlink::serve(self.session.clone(), conversation, wake, turn);
-            self.tasks.spawn(async { Ended::Downlink(served.await) });
+            self.tasks.spawn(served.map(Ended::Downlink));
         }
         if self.downlinks >= most {
             self.session.inbox.is_full();

@@ -136,6 +136,13 @@ impl FrameWriter {
         written.map_err(|_: WriteError| Unwritable)
     }
 
+    /// Gives back the memory in which nothing is queued.
+    pub(super) fn give_back(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
     /// Ends the stream.
     pub(super) fn finish(&mut self) {
         // An error means that it has ended already.
