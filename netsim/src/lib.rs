@@ -10,6 +10,7 @@
 //! - [`link`]: one direction of a network path, without I/O: rate, delay, loss and the rest.
 //! - [`path`]: both directions of a path, with outages and new addresses; [`profile`]: paths with names.
 //! - [`proxy`]: such a path in real time, for any client and server of QUIC.
+//! - [`report`]: what runs have found, for people: text, plots, pages.
 //! - [`schedule`]: what is on its way; [`lateness`]: how late it was handed on.
 //! - [`standing`]: how far a device is.
 //!
@@ -25,6 +26,7 @@ pub mod link;
 pub mod path;
 pub mod profile;
 pub mod proxy;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;

@@ -1,0 +1,32 @@
+//! What runs have found, for people: figures, text tables, plots, and pages of HTML.
+//!
+//! - [`Figure`] and [`Summary`]: a number with its name and unit, and the same over several repeats.
+//! - [`bars`], [`distribution`]: plots as inline SVG, with nothing to load and nothing to run. Each
+//!   comes as a `<figure>`, or as an empty text if there is nothing to show.
+//! - [`page`]: what such plots are put into; their colours come from its style.
+//! - [`number`], [`TextTable`]: the same for a terminal.
+//!
+//! ```
+//! use tern_netsim::report::{Page, bars};
+//!
+//! let mut page = Page::new("Tea & coffee");
+//! page.push(&bars("Cups", "a day", &[("tea", 4.0), ("coffee", 2.0)], None));
+//! assert!(page.finish().contains("Tea &amp; coffee"));
+//! ```
+
+mod axis;
+mod bars;
+mod distribution;
+mod figure;
+mod page;
+mod svg;
+mod text;
+
+pub use self::{
+    bars::bars,
+    distribution::{Curve, distribution},
+    figure::{Figure, Summary, median},
+    page::Page,
+    svg::escape,
+    text::{TextTable, number},
+};
