@@ -3,7 +3,8 @@
 //! - [`checker`]: was every message delivered once, in order, to everybody, and did no receipt lie?
 //!   Pure data in, a verdict out.
 //! - [`sim`]: the real server and the real client on a simulated network in virtual time.
-//! - [`scenario`]: what happens in such a world, as a file; [`run`]: a run of one.
+//! - [`scenario`]: what happens in such a world, as a file; [`run`]: a run of one;
+//!   [`series`]: many at once.
 //! - [`app`]: the application that is put under load.
 //! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
 //!   checker.
@@ -30,5 +31,6 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod series;
 pub mod sim;
 pub mod standing;
