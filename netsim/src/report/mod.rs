@@ -3,7 +3,7 @@
 //! - [`Figure`] and [`Summary`]: a number with its name and unit, and the same over several repeats.
 //! - [`bars`], [`distribution`]: plots as inline SVG, with nothing to load and nothing to run. Each
 //!   comes as a `<figure>`, or as an empty text if there is nothing to show.
-//! - [`page`]: what such plots are put into; their colours come from its style.
+//! - [`Page`]: what such plots are put into; their colours come from its style.
 //! - [`number`], [`TextTable`]: the same for a terminal.
 //!
 //! ```
@@ -16,16 +16,20 @@
 
 mod axis;
 mod bars;
+mod course;
 mod distribution;
 mod figure;
+mod findings;
 mod page;
 mod svg;
 mod text;
 
 pub use self::{
     bars::bars,
+    course::{Course, Lane, Mark, Point, Span},
     distribution::{Curve, distribution},
     figure::{Figure, Summary, median},
+    findings::{LATE_AFTER_MEDIAN_MS, findings, longest_stalls_ms, reconnects},
     page::Page,
     svg::escape,
     text::{TextTable, number},
