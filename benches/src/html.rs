@@ -1,6 +1,6 @@
 //! The report as one HTML file with its plots inside.
 
-use tern_netsim::report::{Page, bars, distribution, number};
+use tern_netsim::report::{Cell, Page, bars, distribution, number};
 
 use crate::{Report, outcome::Repeated, text};
 
@@ -22,19 +22,15 @@ pub fn page(report: &Report) -> String {
 
 fn section(page: &mut Page, run: &Repeated) {
     page.element("h2", run.run).element("p", &run.setting).push(&plots(run));
-    let rows: Vec<Vec<String>> = run
-        .figures
-        .iter()
-        .map(|figure| {
-            vec![
-                figure.label.into(),
-                number(figure.median),
-                format!("{} – {}", number(figure.min), number(figure.max)),
-                figure.unit.into(),
-            ]
-        })
-        .collect();
-    page.table(&["figure", "median", "least – greatest", "unit"], &rows);
+    let rows = run.figures.iter().map(|figure| {
+        vec![
+            Cell::from(figure.label),
+            number(figure.median).into(),
+            format!("{} – {}", number(figure.min), number(figure.max)).into(),
+            figure.unit.into(),
+        ]
+    });
+    page.table(["figure", "median", "least – greatest", "unit"].map(Cell::from).to_vec(), rows);
     for note in &run.notes {
         page.element("p", note);
     }

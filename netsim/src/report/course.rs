@@ -23,6 +23,9 @@ const LANE: f64 = 16.0;
 /// Height of what is drawn in a lane.
 const LANE_BAR: f64 = 10.0;
 
+/// Height of the line below a lane for what is missing.
+const LANE_GAP: f64 = 2.5;
+
 /// A thing that took time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
@@ -238,10 +241,15 @@ impl Course {
             );
             for span in &lane.spans {
                 let (x, to) = (self.x(span.from_s), self.x(span.to_s));
+                // A gap leaves room to see what the client thinks of it.
+                let (y, height) = match span.class {
+                    "gap" => (y + LANE_BAR, LANE_GAP),
+                    _ => (y, LANE_BAR),
+                };
                 put(
                     svg,
                     format_args!(
-                        r#"<rect class="{}" x="{x:.1}" y="{y:.0}" width="{:.1}" height="{LANE_BAR}"><title>{}, {} to {} s</title></rect>"#,
+                        r#"<rect class="{}" x="{x:.1}" y="{y:.0}" width="{:.1}" height="{height}"><title>{}, {} to {} s</title></rect>"#,
                         span.class,
                         (to - x).max(0.5),
                         escape(&span.label),

@@ -111,7 +111,7 @@ pub fn distribution(title: &str, curves: &[Curve]) -> String {
 
 /// The label of a tick, which is round.
 pub(super) fn tick(value: f64) -> String {
-    if value >= 1.0 && value < 100.0 { format!("{value:.0}") } else { number(value) }
+    if (1.0..100.0).contains(&value) { format!("{value:.0}") } else { number(value) }
 }
 
 #[cfg(test)]

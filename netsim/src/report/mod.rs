@@ -4,6 +4,9 @@
 //! - [`bars`], [`distribution`]: plots as inline SVG, with nothing to load and nothing to run. Each
 //!   comes as a `<figure>`, or as an empty text if there is nothing to show.
 //! - [`Page`]: what such plots are put into; their colours come from its style.
+//! - [`Course`], [`course()`]: what happened to a run, over time.
+//! - [`findings`]: the figures of a run; [`Comparison`]: those of two scenarios.
+//! - [`runs_page`], [`comparison_page`]: pages about runs.
 //! - [`number`], [`TextTable`]: the same for a terminal.
 //!
 //! ```
@@ -16,21 +19,27 @@
 
 mod axis;
 mod bars;
+mod comparison;
 mod course;
 mod distribution;
 mod figure;
 mod findings;
 mod page;
+mod runs_page;
+mod scene;
 mod svg;
 mod text;
 
 pub use self::{
     bars::bars,
+    comparison::{Compared, Comparison, spread},
     course::{Course, Lane, Mark, Point, Span},
     distribution::{Curve, distribution},
     figure::{Figure, Summary, median},
     findings::{LATE_AFTER_MEDIAN_MS, findings, longest_stalls_ms, reconnects},
-    page::Page,
+    page::{Cell, Page},
+    runs_page::{RunReport, comparison_page, runs_page},
+    scene::course,
     svg::escape,
     text::{TextTable, number},
 };

@@ -4,11 +4,12 @@ use super::svg::escape;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #667; --paper: #fff; --grid: #dde;
+  --tint: #d6e3fa;
   --c0: #2f6fde; --c1: #d9822b; --c2: #2e9e5b; --goal: #c0392b }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #99a; --paper: #14171a;
-  --grid: #334; --c0: #6ea3ff; --c1: #f0a857; --c2: #5fce8e; --goal: #ff7b6b } }
+  --grid: #334; --tint: #24385c; --c0: #6ea3ff; --c1: #f0a857; --c2: #5fce8e; --goal: #ff7b6b } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 44rem; margin: 2rem auto; padding: 0 1rem }
+  max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
 a { color: var(--c0) } code, pre { font-size: 13px }
 pre { color: var(--soft); white-space: pre-wrap }
 table { border-collapse: collapse; width: 100% }
@@ -20,7 +21,15 @@ svg text { font-size: 12px; fill: var(--ink) } .bar { fill: var(--c0) }
 svg text.goal { fill: var(--goal); stroke: none } .curve { fill: none; stroke-width: 2 }
 .curve.c0 { stroke: var(--c0) } .curve.c1 { stroke: var(--c1) } .curve.c2 { stroke: var(--c2) }
 svg text.c0 { fill: var(--c0) } svg text.c1 { fill: var(--c1) } svg text.c2 { fill: var(--c2) }
-.warning { color: var(--goal) } .good { color: var(--c2) }
+.warning { color: var(--goal) } .good { color: var(--c2) } .wide { overflow-x: auto; margin: 1rem 0 }
+.points { fill: none; stroke-width: 3.5; stroke-linecap: round; stroke-opacity: .6 }
+.points.c0 { stroke: var(--c0) } .points.c1 { stroke: var(--c1) } .points.c2 { stroke: var(--c2) }
+.never { fill: none; stroke: var(--goal); stroke-width: 1.5 } .mark { stroke: var(--soft) }
+.shade { fill: var(--goal); fill-opacity: .13 } svg text.label { font-size: 11px; fill: var(--soft) }
+.up { fill: var(--c2); background: var(--c2) } .wait { fill: var(--c1); background: var(--c1) }
+.down { fill: var(--grid); background: var(--grid) } .gap { fill: var(--goal); background: var(--goal) }
+.legend { color: var(--soft); font-size: 13px }
+.legend i { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .8em }
 ";
 
 /// A page in the making.
@@ -54,18 +63,27 @@ impl Page {
         self.push(&format!("<p class=\"warning\">{}</p>\n", escape(text)))
     }
 
-    /// Adds a table. Cells are texts, which are escaped.
-    pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> &mut Self {
-        let row = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
-            let cells = cells.map(|cell| format!("<{tag}>{}", escape(cell)));
-            format!("<tr>{}</tr>\n", cells.collect::<String>())
+    /// Adds a heading that [`Cell::Link`] finds by its anchor.
+    pub fn heading(&mut self, text: &str, anchor: &str) -> &mut Self {
+        self.push(&format!("<h2 id=\"{}\">{}</h2>\n", escape(anchor), escape(text)))
+    }
+
+    /// Adds a table, which is as wide as the page and can be moved sideways if it needs more.
+    pub fn table(
+        &mut self,
+        head: Vec<Cell>,
+        rows: impl IntoIterator<Item = Vec<Cell>>,
+    ) -> &mut Self {
+        let row = |tag: &str, cells: &[Cell]| {
+            let cells: String = cells.iter().map(|cell| cell.html(tag)).collect();
+            format!("<tr>{cells}</tr>\n")
         };
-        self.0 += "<table>";
-        self.0 += &row("th", &mut head.iter().copied());
+        self.0 += "<div class=\"wide\"><table>\n";
+        self.0 += &row("th", &head);
         for cells in rows {
-            self.0 += &row("td", &mut cells.iter().map(String::as_str));
+            self.0 += &row("td", &cells);
         }
-        self.push("</table>\n")
+        self.push("</table></div>\n")
     }
 
     /// The page.
@@ -74,14 +92,79 @@ impl Page {
     }
 }
 
+/// What is in a cell of a table. Texts are escaped.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Cell {
+    /// A text.
+    Text(String),
+    /// A text that leads to a heading of the page.
+    Link {
+        /// The text.
+        text: String,
+        /// The heading's anchor.
+        anchor: String,
+    },
+    /// A text on a bar.
+    Bar {
+        /// The text.
+        text: String,
+        /// The bar's length, 0 to 1 of the cell.
+        share: f64,
+    },
+    /// A good answer.
+    Good(&'static str),
+    /// A bad one.
+    Bad(&'static str),
+}
+
+impl Cell {
+    /// A text on a bar for a value, of which `most` is a whole bar.
+    pub fn bar(text: String, value: f64, most: f64) -> Self {
+        let share = if most > 0.0 { value / most } else { 0.0 };
+        Self::Bar { text, share }
+    }
+
+    fn html(&self, tag: &str) -> String {
+        match self {
+            Self::Text(text) => format!("<{tag}>{}", escape(text)),
+            Self::Link { text, anchor } => {
+                format!("<{tag}><a href=\"#{}\">{}</a>", escape(anchor), escape(text))
+            }
+            Self::Bar { text, share } => {
+                let percent = share.clamp(0.0, 1.0) * 100.0;
+                format!(
+                    "<{tag} style=\"background:linear-gradient(to left,var(--tint) {percent:.0}%,\
+                     transparent 0)\">{}",
+                    escape(text)
+                )
+            }
+            Self::Good(text) => format!("<{tag} class=\"good\">{}", escape(text)),
+            Self::Bad(text) => format!("<{tag} class=\"warning\">{}", escape(text)),
+        }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Page;
+    use super::*;
 
     #[test]
     fn texts_are_escaped_and_nothing_is_loaded() {
         let mut page = Page::new("<x>");
-        page.element("p", "a & b").warning("\"\"").table(&["<"], &[vec![">".into()]]);
+        page.element("p", "a & b").warning("\"\"").table(vec!["<".into()], [vec![">".into()]]);
         let html = page.finish();
         for part in ["<h1>&lt;x&gt;</h1>", "<p>a &amp; b</p>", "&quot;", "<th>&lt;", "<td>&gt;"] {
             assert!(html.contains(part), "{part}");

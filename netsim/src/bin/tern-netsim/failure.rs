@@ -1,6 +1,6 @@
 //! Why a command didn't do what it was asked for.
 
-use std::{error::Error, fmt, process::ExitCode};
+use std::{error::Error, fmt, fs, path::Path, process::ExitCode};
 
 /// A text for the user, and which exit code it is.
 #[derive(Debug)]
@@ -9,6 +9,8 @@ pub(crate) enum Failure {
     Ran(String),
     /// It can't be done as it was asked for: exit code 2, as for options that clap refuses.
     Asked(String),
+    /// A promise was broken, which has been said: exit code 1.
+    Broken,
 }
 
 impl Failure {
@@ -24,7 +26,7 @@ impl Failure {
 
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Ran(_) => ExitCode::from(1),
+            Self::Ran(_) | Self::Broken => ExitCode::from(1),
             Self::Asked(_) => ExitCode::from(2),
         }
     }
@@ -34,6 +36,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ran(text) | Self::Asked(text) => f.write_str(text),
+            Self::Broken => f.write_str("a promise was broken"),
         }
     }
 }
@@ -42,4 +45,9 @@ impl fmt::Display for Failure {
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     println!("{}", serde_json::to_string(value).map_err(Failure::ran)?);
     Ok(())
+}
+
+/// Writes a file that was asked for.
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|error| Failure::Ran(format!("{}: {error}", path.display())))
 }

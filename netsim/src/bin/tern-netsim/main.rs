@@ -9,10 +9,17 @@
     reason = "a command speaks through its standard output and error"
 )]
 
+mod chosen;
+mod compare;
 mod failure;
 mod path_options;
 mod profiles;
+mod progress;
 mod proxy;
+mod report;
+mod scenarios;
+mod seeds;
+mod simulate;
 mod trace;
 
 use std::process::ExitCode;
@@ -27,9 +34,9 @@ use crate::failure::Failure;
     name = "tern-netsim",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done; 1 it failed while it ran; 2 it can't be done as it was asked for: wrong \
+    after_help = "Exit codes: 0 done; 1 it failed while it ran, or a promise was broken; 2 it can't be done as it was asked for: wrong \
                   options, settings or files, or a right is missing.\n\n\
-                  Begin with `tern-netsim profiles`, and `tern-netsim COMMAND --help`."
+                  Begin with `tern-netsim scenarios` and `tern-netsim profiles`, and `tern-netsim COMMAND --help`."
 )]
 struct Args {
     #[command(subcommand)]
@@ -39,8 +46,12 @@ struct Args {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one, and it is read once")]
 enum Command {
+    Compare(compare::Args),
     Profiles(profiles::Args),
     Proxy(proxy::Args),
+    Report(report::Args),
+    Run(simulate::Args),
+    Scenarios(scenarios::Args),
     Trace(trace::Args),
 }
 
@@ -56,8 +67,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Compare(args) => compare::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Run(args) => simulate::run(&args),
+        Command::Scenarios(args) => scenarios::run(&args),
         Command::Trace(args) => trace::run(&args),
     }
 }

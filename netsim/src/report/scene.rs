@@ -1,0 +1,223 @@
+//! The course of a run of a scenario.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Course, Lane, Mark, Point, Span};
+use crate::{
+    run::Outcome,
+    scenario::{Scenario, ScenarioError, Step, Timeline},
+    sim::DiskSettings,
+};
+
+/// Lanes of phones at most.
+pub(super) const MOST_LANES: usize = 12;
+/// Phones that a label names at most.
+const MOST_NAMES: usize = 3;
+
+/// The plot of a run: the delay of each message, what happened, and the connection of each phone.
+///
+/// # Errors
+///
+/// [`ScenarioError`] if the scenario can't be what was run.
+pub fn course(scenario: &Scenario, outcome: &Outcome) -> Result<Course, ScenarioError> {
+    let happened = Happened::of(scenario)?;
+    let conversations = scenario.conversations().len();
+    let points = outcome.delays.iter().map(|delay| Point {
+        at_s: delay.sent_ms / 1_000.0,
+        took_ms: delay.arrived_after_ms,
+        // Colours tell conversations apart as long as there are enough of them.
+        colour: if conversations <= 3 { delay.conversation } else { 0 },
+    });
+    let lanes = (0..scenario.phones.count.min(MOST_LANES)).map(|phone| Lane {
+        label: format!("p{phone}"),
+        spans: connection(scenario, outcome, phone)
+            .into_iter()
+            .chain(happened.of_phones.get(&phone).cloned().unwrap_or_default())
+            .collect(),
+    });
+    Ok(Course {
+        title: "Delay of each message, by when it was sent; connections of the phones".into(),
+        seconds: scenario.seconds,
+        points: points.collect(),
+        marks: happened.marks(scenario.phones.count),
+        gaps: happened.gaps(),
+        lanes: lanes.collect(),
+    })
+}
+
+/// The states of a phone's connection from the begin of the load to its end.
+fn connection(scenario: &Scenario, outcome: &Outcome, phone: usize) -> Vec<Span> {
+    let changes: Vec<(f64, &'static str)> = outcome
+        .connections
+        .iter()
+        .filter(|change| change.phone == phone)
+        .map(|change| (change.at_ms / 1_000.0, change.state))
+        .collect();
+    let ends = changes.iter().skip(1).map(|(at_s, _)| *at_s).chain([scenario.seconds]);
+    changes
+        .iter()
+        .zip(ends)
+        .map(|(&(from_s, state), to_s)| Span {
+            from_s: from_s.max(0.0),
+            to_s: to_s.min(scenario.seconds),
+            class: match state {
+                "connected" => "up",
+                "connecting" | "waiting" => "wait",
+                _ => "down",
+            },
+            label: state.to_owned(),
+        })
+        .filter(|span| span.to_s > span.from_s)
+        .collect()
+}
+
+/// What the steps of a scenario's timeline come to for somebody who looks at it.
+#[derive(Default)]
+struct Happened {
+    /// What happened at a millisecond, and to which phones; none: to the server.
+    marks: BTreeMap<(u64, &'static str), BTreeSet<usize>>,
+    /// What was missing to each phone.
+    of_phones: BTreeMap<usize, Vec<Span>>,
+    /// What was missing to all.
+    of_server: Vec<Span>,
+    /// Since when what is missing, to a phone or to all.
+    open: BTreeMap<(Option<usize>, &'static str), f64>,
+}
+
+impl Happened {
+    fn of(scenario: &Scenario) -> Result<Self, ScenarioError> {
+        let mut happened = Self::default();
+        for (at, step) in Timeline::of(scenario)?.0 {
+            let at_s = at.as_secs_f64();
+            if at_s < scenario.seconds {
+                happened.take(at_s, &step);
+            }
+        }
+        for (who, what) in happened.open.keys().copied().collect::<Vec<_>>() {
+            happened.ends(scenario.seconds, who, what);
+        }
+        Ok(happened)
+    }
+
+    fn take(&mut self, at_s: f64, step: &Step) {
+        match step {
+            Step::LeaveNetwork(phone) | Step::CutOff(phone) => {
+                self.begins(at_s, Some(*phone), "no network");
+            }
+            Step::EnterNetwork(phone, _) => {
+                if !self.ends(at_s, Some(*phone), "no network") {
+                    self.mark(at_s, Some(*phone), "handover");
+                }
+            }
+            Step::PutBack(phone) => {
+                self.ends(at_s, Some(*phone), "no network");
+            }
+            Step::BlackHole(phone, true) => self.begins(at_s, Some(*phone), "black hole"),
+            Step::BlackHole(phone, false) => {
+                self.ends(at_s, Some(*phone), "black hole");
+            }
+            Step::KillClient(phone) => self.begins(at_s, Some(*phone), "client killed"),
+            Step::StartClient(phone) => {
+                self.ends(at_s, Some(*phone), "client killed");
+            }
+            Step::KillServer => self.begins(at_s, None, "server killed"),
+            Step::StopServer => self.begins(at_s, None, "server stopped"),
+            Step::StartServer => {
+                self.ends(at_s, None, "server killed");
+                self.ends(at_s, None, "server stopped");
+            }
+            Step::Disk(settings) => {
+                let usual = DiskSettings::default();
+                self.ends(at_s, None, "slow disk");
+                self.ends(at_s, None, "commits unknown");
+                if settings.sync != usual.sync {
+                    self.begins(at_s, None, "slow disk");
+                }
+                if settings.unknown > usual.unknown {
+                    self.begins(at_s, None, "commits unknown");
+                }
+            }
+            Step::ForgetPorts(phone) => self.mark(at_s, Some(*phone), "new port"),
+            Step::Change(phone, ..) => self.mark(at_s, Some(*phone), "other links"),
+            Step::CloseOld(_) => {}
+        }
+    }
+
+    fn mark(&mut self, at_s: f64, phone: Option<usize>, what: &'static str) {
+        self.marks.entry(((at_s * 1e3) as u64, what)).or_default().extend(phone);
+    }
+
+    fn begins(&mut self, at_s: f64, phone: Option<usize>, what: &'static str) {
+        self.mark(at_s, phone, what);
+        self.open.entry((phone, what)).or_insert(at_s);
+    }
+
+    /// Whether it had begun.
+    fn ends(&mut self, at_s: f64, phone: Option<usize>, what: &'static str) -> bool {
+        let Some(from_s) = self.open.remove(&(phone, what)) else { return false };
+        let class = if what == "client killed" { "down" } else { "gap" };
+        let span = Span { from_s, to_s: at_s, class, label: what.to_owned() };
+        match phone {
+            Some(phone) => self.of_phones.entry(phone).or_default().push(span),
+            None => self.of_server.push(span),
+        }
+        true
+    }
+
+    fn marks(&self, phones: usize) -> Vec<Mark> {
+        let label = |what: &str, who: &BTreeSet<usize>| {
+            if who.is_empty() || who.len() == phones {
+                return what.to_owned();
+            }
+            let names: Vec<_> = who.iter().take(MOST_NAMES).map(|who| format!("p{who}")).collect();
+            let more = if who.len() > MOST_NAMES { " …" } else { "" };
+            format!("{what} {}{more}", names.join(" "))
+        };
+        self.marks
+            .iter()
+            .map(|((ms, what), who)| Mark { at_s: *ms as f64 / 1e3, label: label(what, who) })
+            .collect()
+    }
+
+    /// All gaps, those of several phones at the same time once.
+    fn gaps(&self) -> Vec<Span> {
+        let mut all: Vec<Span> = Vec::new();
+        for span in self.of_phones.values().flatten().chain(&self.of_server) {
+            if !all.iter().any(|other| (other.from_s, other.to_s) == (span.from_s, span.to_s)) {
+                all.push(span.clone());
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_shaded_and_named_once_for_all_phones_that_have_it() {
+        let scenario: Scenario = r#"
+            seconds = 30
+            phones.count = 4
+            [[events]]
+            at_s = 5
+            handover = { phones = ["p0", "p1"], gap_s = 3 }
+            [[events]]
+            at_s = 10
+            handover = {}
+            [[events]]
+            at_s = 20
+            kill_server = { for_s = 60 }
+        "#
+        .parse()
+        .unwrap();
+        let happened = Happened::of(&scenario).unwrap();
+        let marks: Vec<_> = happened.marks(4).into_iter().map(|m| (m.at_s, m.label)).collect();
+        let expected = [(5.0, "no network p0 p1"), (10.0, "handover"), (20.0, "server killed")];
+        assert_eq!(marks, expected.map(|(at_s, label)| (at_s, label.to_owned())));
+        let gaps: Vec<_> = happened.gaps().iter().map(|gap| (gap.from_s, gap.to_s)).collect();
+        // What lasts longer than the load ends with it, when all is made well.
+        assert_eq!(gaps, [(5.0, 8.0), (20.0, 30.0)]);
+    }
+}
