@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::{
     axis::{LogAxis, steps},
-    distribution::tick,
+    distribution::time_label,
     svg::{END, LEFT, RIGHT, WIDTH, begin, escape, put},
     text::number,
 };
@@ -182,11 +182,11 @@ impl Course {
             put(
                 svg,
                 format_args!(
-                    r#"<line class="grid" x1="{LEFT}" x2="{}" y1="{y:.1}" y2="{y:.1}"/><text x="{}" y="{:.1}" text-anchor="end">{} ms</text>"#,
+                    r#"<line class="grid" x1="{LEFT}" x2="{}" y1="{y:.1}" y2="{y:.1}"/><text x="{}" y="{:.1}" text-anchor="end">{}</text>"#,
                     WIDTH - RIGHT,
                     LEFT - 6.0,
                     y + 4.0,
-                    tick(ms)
+                    time_label(ms)
                 ),
             );
         }
@@ -195,9 +195,9 @@ impl Course {
             put(
                 svg,
                 format_args!(
-                    r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{bottom:.0}" y2="{end:.0}"/><text x="{x:.1}" y="{:.0}" text-anchor="middle">{} s</text>"#,
+                    r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{bottom:.0}" y2="{end:.0}"/><text x="{x:.1}" y="{:.0}" text-anchor="middle">{}</text>"#,
                     end + 16.0,
-                    if s == 0.0 { "0".into() } else { tick(s) }
+                    if s == 0.0 { "0 s".into() } else { time_label(s * 1e3) }
                 ),
             );
         }

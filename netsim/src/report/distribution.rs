@@ -64,11 +64,11 @@ pub fn distribution(title: &str, curves: &[Curve]) -> String {
         put(
             &mut svg,
             format_args!(
-                r#"<line class="grid" x1="{0:.1}" x2="{0:.1}" y1="8" y2="{1:.0}"/><text x="{0:.1}" y="{2:.0}" text-anchor="middle">{3} ms</text>"#,
+                r#"<line class="grid" x1="{0:.1}" x2="{0:.1}" y1="8" y2="{1:.0}"/><text x="{0:.1}" y="{2:.0}" text-anchor="middle">{3}</text>"#,
                 x(ms),
                 HEIGHT - BOTTOM,
                 HEIGHT - BOTTOM + 16.0,
-                tick(ms)
+                time_label(ms)
             ),
         );
     }
@@ -109,9 +109,10 @@ pub fn distribution(title: &str, curves: &[Curve]) -> String {
     svg + END
 }
 
-/// The label of a tick, which is round.
-pub(super) fn tick(value: f64) -> String {
-    if (1.0..100.0).contains(&value) { format!("{value:.0}") } else { number(value) }
+/// The label of a time, which is round.
+pub(super) fn time_label(ms: f64) -> String {
+    let (value, unit) = if ms >= 1_000.0 { (ms / 1_000.0, "s") } else { (ms, "ms") };
+    if value >= 1.0 { format!("{value:.0} {unit}") } else { format!("{} {unit}", number(value)) }
 }
 
 #[cfg(test)]

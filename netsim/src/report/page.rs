@@ -2,6 +2,9 @@
 
 use super::svg::escape;
 
+/// How much of a cell a whole bar is.
+const BAR_PERCENT: f64 = 94.0;
+
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #667; --paper: #fff; --grid: #dde;
   --tint: #d6e3fa;
@@ -22,9 +25,11 @@ svg text.goal { fill: var(--goal); stroke: none } .curve { fill: none; stroke-wi
 .curve.c0 { stroke: var(--c0) } .curve.c1 { stroke: var(--c1) } .curve.c2 { stroke: var(--c2) }
 svg text.c0 { fill: var(--c0) } svg text.c1 { fill: var(--c1) } svg text.c2 { fill: var(--c2) }
 .warning { color: var(--goal) } .good { color: var(--c2) } .wide { overflow-x: auto; margin: 1rem 0 }
+td.bar { background: linear-gradient(var(--tint), var(--tint)) no-repeat right center }
+td a { white-space: nowrap }
 .points { fill: none; stroke-width: 3.5; stroke-linecap: round; stroke-opacity: .6 }
 .points.c0 { stroke: var(--c0) } .points.c1 { stroke: var(--c1) } .points.c2 { stroke: var(--c2) }
-.never { fill: none; stroke: var(--goal); stroke-width: 1.5 } .mark { stroke: var(--soft) }
+.never { fill: none; stroke: var(--goal); stroke-width: 1.5 } .mark { stroke: var(--soft); stroke-opacity: .5 }
 .shade { fill: var(--goal); fill-opacity: .13 } svg text.label { font-size: 11px; fill: var(--soft) }
 .up { fill: var(--c2); background: var(--c2) } .wait { fill: var(--c1); background: var(--c1) }
 .down { fill: var(--grid); background: var(--grid) } .gap { fill: var(--goal); background: var(--goal) }
@@ -132,10 +137,9 @@ impl Cell {
                 format!("<{tag}><a href=\"#{}\">{}</a>", escape(anchor), escape(text))
             }
             Self::Bar { text, share } => {
-                let percent = share.clamp(0.0, 1.0) * 100.0;
+                let percent = share.clamp(0.0, 1.0) * BAR_PERCENT;
                 format!(
-                    "<{tag} style=\"background:linear-gradient(to left,var(--tint) {percent:.0}%,\
-                     transparent 0)\">{}",
+                    "<{tag} class=\"bar\" style=\"background-size:{percent:.0}% 76%\">{}",
                     escape(text)
                 )
             }
