@@ -2,9 +2,6 @@
 
 use super::svg::escape;
 
-/// How much of a cell a whole bar is.
-const BAR_PERCENT: f64 = 94.0;
-
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #667; --paper: #fff; --grid: #dde;
   --tint: #d6e3fa;
@@ -25,7 +22,7 @@ svg text.goal { fill: var(--goal); stroke: none } .curve { fill: none; stroke-wi
 .curve.c0 { stroke: var(--c0) } .curve.c1 { stroke: var(--c1) } .curve.c2 { stroke: var(--c2) }
 svg text.c0 { fill: var(--c0) } svg text.c1 { fill: var(--c1) } svg text.c2 { fill: var(--c2) }
 .warning { color: var(--goal) } .good { color: var(--c2) } .wide { overflow-x: auto; margin: 1rem 0 }
-td.bar { background: linear-gradient(var(--tint), var(--tint)) no-repeat right center }
+td.bar { border-left: 1rem solid transparent; background-clip: padding-box }
 td a { white-space: nowrap }
 .points { fill: none; stroke-width: 3.5; stroke-linecap: round; stroke-opacity: .6 }
 .points.c0 { stroke: var(--c0) } .points.c1 { stroke: var(--c1) } .points.c2 { stroke: var(--c2) }
@@ -137,9 +134,10 @@ impl Cell {
                 format!("<{tag}><a href=\"#{}\">{}</a>", escape(anchor), escape(text))
             }
             Self::Bar { text, share } => {
-                let percent = share.clamp(0.0, 1.0) * BAR_PERCENT;
+                let percent = share.clamp(0.0, 1.0) * 100.0;
                 format!(
-                    "<{tag} class=\"bar\" style=\"background-size:{percent:.0}% 76%\">{}",
+                    "<{tag} class=\"bar\" style=\"background-image:linear-gradient(to left,\
+                     var(--tint) {percent:.0}%,transparent 0)\">{}",
                     escape(text)
                 )
             }

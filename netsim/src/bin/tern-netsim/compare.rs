@@ -18,8 +18,8 @@ use crate::{
 #[command(
     after_help = "Exit codes: 0 every promise was kept; 1 one was broken, or not everything arrived; 2 it can't \
                   be run as it was asked for.\n\n\
-                  Example: what a keep-alive costs\n  \
-                  tern-netsim compare lift lift,client.keep_alive_s=10 --seeds 5",
+                  Example: what it is worth that the phone tells the client of a new network\n  \
+                  tern-netsim compare motorway motorway,client.is_told_of_networks=false",
     after_long_help = chosen::HELP
 )]
 pub(crate) struct Args {
