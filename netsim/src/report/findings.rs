@@ -1,15 +1,18 @@
 //! The figures of a run in a simulated world.
 
-use super::Figure;
-use crate::run::{Outcome, percentile};
+use super::{Figure, scene::recoveries_ms};
+use crate::{
+    run::{Outcome, percentile},
+    scenario::Scenario,
+};
 
 /// So much later than the median a message counts as late, in milliseconds: more than a network's
 /// jitter, less than a retransmission time-out.
 pub const LATE_AFTER_MEDIAN_MS: f64 = 50.0;
 
 /// The figures of a run. Delays are those of the messages that arrived; traffic and radio are of the
-/// time of the load alone.
-pub fn findings(outcome: &Outcome) -> Vec<Figure> {
+/// time of the load alone. What there is none of, such as a recovery without an outage, is not a number.
+pub fn findings(scenario: &Scenario, outcome: &Outcome) -> Vec<Figure> {
     let arrivals = outcome.arrivals_ms();
     let delay = |part| if arrivals.is_empty() { f64::NAN } else { percentile(&arrivals, part) };
     let phones = outcome.phones.len().max(1) as f64;
@@ -21,6 +24,9 @@ pub fn findings(outcome: &Outcome) -> Vec<Figure> {
     let wake_ups: u64 = outcome.phones.iter().map(|phone| phone.wake_ups).sum();
     let stall = longest_stalls_ms(outcome).into_iter().fold(0.0, f64::max);
     let reconnects: usize = (0..outcome.phones.len()).map(|phone| reconnects(outcome, phone)).sum();
+    // A scenario that has run has a timeline.
+    let recoveries = recoveries_ms(scenario, outcome).unwrap_or_default();
+    let recovery = recoveries.into_iter().reduce(f64::max).unwrap_or(f64::NAN);
     let broken = outcome.violations.len() + usize::from(outcome.unsettled.is_some());
     [
         ("messages", "messages", "", messages),
@@ -36,6 +42,7 @@ pub fn findings(outcome: &Outcome) -> Vec<Figure> {
             outcome.late(LATE_AFTER_MEDIAN_MS) * 100.0,
         ),
         ("stall_ms", "longest stall of a conversation", "ms", stall),
+        ("recovery_ms", "slowest return after an outage", "ms", recovery),
         ("reconnects", "reconnects, all phones", "", reconnects as f64),
         ("bytes_per_message", "on air per message", "bytes", bytes as f64 / messages),
         ("packets_per_message", "packets per message", "", packets as f64 / messages),
@@ -103,24 +110,7 @@ mod tests {
             accepted_after_ms: None,
             arrived_after_ms,
         });
-        Outcome {
-            about: String::new(),
-            seed: 0,
-            trace_hash: String::new(),
-            violations: Vec::new(),
-            unsettled: None,
-            settled_ms: 10_000.0,
-            messages: 0,
-            deliveries: 0,
-            receipts: 0,
-            delays: delays.collect(),
-            events: Vec::new(),
-            connections: Vec::new(),
-            phones: Vec::new(),
-            strayed_packets: 0,
-            commits: 0,
-            syncs: 0,
-        }
+        Outcome { settled_ms: 10_000.0, delays: delays.collect(), ..Outcome::default() }
     }
 
     #[test]

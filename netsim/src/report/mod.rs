@@ -39,7 +39,7 @@ pub use self::{
     findings::{LATE_AFTER_MEDIAN_MS, findings, longest_stalls_ms, reconnects},
     page::{Cell, Page},
     runs_page::{RunReport, comparison_page, runs_page},
-    scene::course,
+    scene::{course, recoveries_ms},
     svg::escape,
     text::{TextTable, number},
 };

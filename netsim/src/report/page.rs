@@ -9,7 +9,7 @@ const STYLE: &str = "
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #99a; --paper: #14171a;
   --grid: #334; --tint: #24385c; --c0: #6ea3ff; --c1: #f0a857; --c2: #5fce8e; --goal: #ff7b6b } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 48rem; margin: 2rem auto; padding: 0 1rem }
+  max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
 a { color: var(--c0) } code, pre { font-size: 13px }
 pre { color: var(--soft); white-space: pre-wrap }
 table { border-collapse: collapse; width: 100% }
@@ -23,7 +23,7 @@ svg text.goal { fill: var(--goal); stroke: none } .curve { fill: none; stroke-wi
 svg text.c0 { fill: var(--c0) } svg text.c1 { fill: var(--c1) } svg text.c2 { fill: var(--c2) }
 .warning { color: var(--goal) } .good { color: var(--c2) } .wide { overflow-x: auto; margin: 1rem 0 }
 td.bar { border-left: 1rem solid transparent; background-clip: padding-box }
-td a { white-space: nowrap }
+td { white-space: nowrap }
 .points { fill: none; stroke-width: 3.5; stroke-linecap: round; stroke-opacity: .6 }
 .points.c0 { stroke: var(--c0) } .points.c1 { stroke: var(--c1) } .points.c2 { stroke: var(--c2) }
 .never { fill: none; stroke: var(--goal); stroke-width: 1.5 } .mark { stroke: var(--soft); stroke-opacity: .5 }

@@ -33,7 +33,7 @@ pub struct RunReport {
 impl RunReport {
     /// The figures of each run.
     pub fn findings(&self) -> Vec<Vec<Figure>> {
-        self.outcomes.iter().map(findings).collect()
+        self.outcomes.iter().map(|outcome| findings(&self.scenario, outcome)).collect()
     }
 
     /// Whether all runs kept every promise and everything arrived.
@@ -90,12 +90,13 @@ fn texts(cells: Vec<String>) -> Vec<Cell> {
 }
 
 fn overview(page: &mut Page, runs: &[RunReport]) {
-    const KEYS: [(&str, &str); 7] = [
+    const KEYS: [(&str, &str); 8] = [
         ("messages", "messages"),
         ("delay_p50_ms", "half within, ms"),
         ("delay_p99_ms", "99% within, ms"),
         ("delay_worst_ms", "worst, ms"),
         ("late_percent", "late, %"),
+        ("recovery_ms", "return, ms"),
         ("bytes_per_message", "bytes each"),
         ("radio_on_s", "radio on, s"),
     ];
@@ -114,7 +115,8 @@ fn overview(page: &mut Page, runs: &[RunReport]) {
     page.table(head.map(Cell::from).collect(), rows);
     page.element(
         "p",
-        "Medians over the seeds. Late is what takes over 50 ms more than the median.",
+        "Medians over the seeds. Late: the share that takes over 50 ms more than the median. Return: the time from \
+         the end of an outage to the next arrival of a message, the slowest.",
     );
 }
 

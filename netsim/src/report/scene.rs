@@ -71,6 +71,43 @@ fn connection(scenario: &Scenario, outcome: &Outcome, phone: usize) -> Vec<Span>
         .collect()
 }
 
+/// How long it took after each outage of a phone or the server, in milliseconds and in the order of their
+/// ends, until the first message from or to the phone arrived (or any, for the server). A message that
+/// was sent only after the end counts from its sending. Peers that have an outage themselves don't count, nor do
+/// outages that last to the end of the load, when everything is made well.
+///
+/// # Errors
+///
+/// [`ScenarioError`] if the scenario can't be what was run.
+pub fn recoveries_ms(scenario: &Scenario, outcome: &Outcome) -> Result<Vec<f64>, ScenarioError> {
+    let happened = Happened::of(scenario)?;
+    let conversations = scenario.conversations();
+    let is_out = |phone: usize, at_s: f64| {
+        let spans = happened.of_phones.get(&phone).into_iter().flatten();
+        spans.chain(&happened.of_server).any(|span| span.from_s <= at_s && at_s < span.to_s)
+    };
+    let phones = happened.of_phones.iter();
+    let mut ends: Vec<(f64, Option<usize>)> = phones
+        .flat_map(|(phone, spans)| spans.iter().map(|span| (span.to_s, Some(*phone))))
+        .chain(happened.of_server.iter().map(|span| (span.to_s, None)))
+        .filter(|(end_s, _)| *end_s < scenario.seconds)
+        .collect();
+    ends.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let recovery = |(end_s, phone): (f64, Option<usize>)| {
+        let end_ms = end_s * 1_000.0;
+        let arrived = outcome.delays.iter().filter_map(|delay| {
+            let (one, other) = *conversations.get(delay.conversation)?;
+            let is_its = phone.is_none_or(|phone| phone == one || phone == other);
+            let arrived_ms = delay.sent_ms + delay.arrived_after_ms?;
+            let counts = is_its && !is_out(one, end_s) && !is_out(other, end_s);
+            (counts && arrived_ms > end_ms).then_some((arrived_ms, delay.sent_ms))
+        });
+        let (arrived_ms, sent_ms) = arrived.min_by(|one, other| one.0.total_cmp(&other.0))?;
+        Some(arrived_ms - end_ms.max(sent_ms))
+    };
+    Ok(ends.into_iter().filter_map(recovery).collect())
+}
+
 /// What the steps of a scenario's timeline come to for somebody who looks at it.
 #[derive(Default)]
 struct Happened {
@@ -194,6 +231,7 @@ impl Happened {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::Delay;
 
     #[test]
     fn a_gap_is_shaded_and_named_once_for_all_phones_that_have_it() {
@@ -219,5 +257,34 @@ mod tests {
         let gaps: Vec<_> = happened.gaps().iter().map(|gap| (gap.from_s, gap.to_s)).collect();
         // What lasts longer than the load ends with it, when all is made well.
         assert_eq!(gaps, [(5.0, 8.0), (20.0, 30.0)]);
+    }
+
+    #[test]
+    fn a_recovery_counts_from_the_end_of_the_outage_or_from_the_sending() {
+        let scenario: Scenario = r#"
+            seconds = 60
+            phones.count = 2
+            [[events]]
+            at_s = 10
+            black_hole = { phones = ["p0"], for_s = 5 }
+            [[events]]
+            at_s = 30
+            kill_server = { for_s = 1 }
+            [[events]]
+            at_s = 50
+            dead_interface = { for_s = 20 }
+        "#
+        .parse()
+        .unwrap();
+        let sent = |sent_ms, arrived_after_ms| Delay {
+            sent_ms,
+            conversation: 0,
+            from: 0,
+            accepted_after_ms: None,
+            arrived_after_ms: Some(arrived_after_ms),
+        };
+        let delays = vec![sent(9_000.0, 100.0), sent(12_000.0, 3_400.0), sent(33_000.0, 70.0)];
+        let outcome = Outcome { delays, ..Outcome::default() };
+        assert_eq!(recoveries_ms(&scenario, &outcome).unwrap(), [400.0, 70.0]);
     }
 }

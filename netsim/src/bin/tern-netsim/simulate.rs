@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             command,
             is_good: outcome.is_good(),
             took_s: ran.took.as_secs_f64(),
-            figures: findings(outcome),
+            figures: findings(&chosen.scenario, outcome),
             stalls_ms: longest_stalls_ms(outcome),
             outcome,
         })?;
@@ -96,7 +96,7 @@ fn summary(chosen: &Chosen, ran: &Ran, colours: bool) -> String {
         text += &format!("{}\n", outcome.about);
     }
     let mut table = TextTable::default();
-    for figure in findings(outcome) {
+    for figure in findings(&chosen.scenario, outcome) {
         table.row([figure.label.to_owned(), number_of(&figure), figure.unit.to_owned()]);
     }
     text += &format!("\n{}\n{}", table.finish(2), phones(outcome));
