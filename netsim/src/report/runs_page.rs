@@ -116,7 +116,7 @@ fn overview(page: &mut Page, runs: &[RunReport]) {
     page.element(
         "p",
         "Medians over the seeds. Late: the share that takes over 50 ms more than the median. Return: the time from \
-         the end of an outage to the next arrival of a message, the slowest.",
+         the end of an outage to the next arrival of a message of each sender, the slowest.",
     );
 }
 

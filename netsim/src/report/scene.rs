@@ -72,9 +72,9 @@ fn connection(scenario: &Scenario, outcome: &Outcome, phone: usize) -> Vec<Span>
 }
 
 /// How long it took after each outage of a phone or the server, in milliseconds and in the order of their
-/// ends, until the first message from or to the phone arrived (or any, for the server). A message that
-/// was sent only after the end counts from its sending. Peers that have an outage themselves don't count, nor do
-/// outages that last to the end of the load, when everything is made well.
+/// ends, until the first message from it arrived, and the first one from each of its peers (after the server's,
+/// from each phone). A message that was sent only after the end counts from its sending. Peers that have an
+/// outage themselves don't count, nor do outages that last to the end of the load, when everything is made well.
 ///
 /// # Errors
 ///
@@ -93,19 +93,27 @@ pub fn recoveries_ms(scenario: &Scenario, outcome: &Outcome) -> Result<Vec<f64>,
         .filter(|(end_s, _)| *end_s < scenario.seconds)
         .collect();
     ends.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let recovery = |(end_s, phone): (f64, Option<usize>)| {
+    let recoveries = |(end_s, phone): (f64, Option<usize>)| {
         let end_ms = end_s * 1_000.0;
-        let arrived = outcome.delays.iter().filter_map(|delay| {
-            let (one, other) = *conversations.get(delay.conversation)?;
+        // The first arrival of each sender, and when it was sent.
+        let mut first: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+        for delay in &outcome.delays {
+            let pair = conversations.get(delay.conversation).copied();
+            let (Some((one, other)), Some(after_ms)) = (pair, delay.arrived_after_ms) else {
+                continue;
+            };
             let is_its = phone.is_none_or(|phone| phone == one || phone == other);
-            let arrived_ms = delay.sent_ms + delay.arrived_after_ms?;
-            let counts = is_its && !is_out(one, end_s) && !is_out(other, end_s);
-            (counts && arrived_ms > end_ms).then_some((arrived_ms, delay.sent_ms))
-        });
-        let (arrived_ms, sent_ms) = arrived.min_by(|one, other| one.0.total_cmp(&other.0))?;
-        Some(arrived_ms - end_ms.max(sent_ms))
+            let arrived_ms = delay.sent_ms + after_ms;
+            if is_its && arrived_ms > end_ms && !is_out(one, end_s) && !is_out(other, end_s) {
+                let first = first.entry(delay.from).or_insert((arrived_ms, delay.sent_ms));
+                if arrived_ms < first.0 {
+                    *first = (arrived_ms, delay.sent_ms);
+                }
+            }
+        }
+        first.into_values().map(move |(arrived_ms, sent_ms)| arrived_ms - end_ms.max(sent_ms))
     };
-    Ok(ends.into_iter().filter_map(recovery).collect())
+    Ok(ends.into_iter().flat_map(recoveries).collect())
 }
 
 /// What the steps of a scenario's timeline come to for somebody who looks at it.
@@ -283,8 +291,10 @@ mod tests {
             accepted_after_ms: None,
             arrived_after_ms: Some(arrived_after_ms),
         };
-        let delays = vec![sent(9_000.0, 100.0), sent(12_000.0, 3_400.0), sent(33_000.0, 70.0)];
+        let back = Delay { from: 1, ..sent(14_000.0, 1_100.0) };
+        let delays =
+            vec![sent(9_000.0, 100.0), sent(12_000.0, 3_400.0), back, sent(33_000.0, 70.0)];
         let outcome = Outcome { delays, ..Outcome::default() };
-        assert_eq!(recoveries_ms(&scenario, &outcome).unwrap(), [400.0, 70.0]);
+        assert_eq!(recoveries_ms(&scenario, &outcome).unwrap(), [400.0, 100.0, 70.0]);
     }
 }
