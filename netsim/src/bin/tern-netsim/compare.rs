@@ -7,7 +7,7 @@ use tern_netsim::report::{Comparison, comparison_page};
 
 use crate::{
     chosen::{self, Chosen},
-    failure::{Failure, print_json, write_file},
+    failure::{Failure, print_json, print_text, write_file},
     seeds::run_seeds,
 };
 
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         print_json(&Printed { seeds: args.seeds, is_good, comparison: &comparison })?;
     } else {
-        print!("{}", comparison.text());
+        print_text(&comparison.text())?;
     }
     if is_good { Ok(()) } else { Err(Failure::Broken) }
 }

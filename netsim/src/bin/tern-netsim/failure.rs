@@ -1,6 +1,12 @@
 //! Why a command didn't do what it was asked for.
 
-use std::{error::Error, fmt, fs, path::Path, process::ExitCode};
+use std::{
+    error::Error,
+    fmt, fs,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
 
 /// A text for the user, and which exit code it is.
 #[derive(Debug)]
@@ -43,8 +49,15 @@ impl fmt::Display for Failure {
 
 /// Prints something as one line of JSON.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(value).map_err(Failure::ran)?);
-    Ok(())
+    print_text(&(serde_json::to_string(value).map_err(Failure::ran)? + "\n"))
+}
+
+/// Prints a text. A reader that has seen enough and gone, as `head` does, is no failure.
+pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::ran(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file that was asked for.

@@ -6,7 +6,7 @@ use tern_netsim::{report::runs_page, scenario::BUNDLED};
 
 use crate::{
     chosen::{self, Chosen},
-    failure::{Failure, write_file},
+    failure::{Failure, print_text, write_file},
     seeds::run_all_seeds,
 };
 
@@ -40,10 +40,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     write_file(&args.out, "")?;
     let reports = run_all_seeds(chosen, args.seeds)?;
     write_file(&args.out, &runs_page("Tern under bad networks", &reports))?;
+    let mut text = String::new();
     for report in &reports {
         let verdict = if report.is_good() { "every promise kept" } else { "BROKEN" };
-        println!("{:24} {verdict}", report.name);
+        text += &format!("{:24} {verdict}\n", report.name);
     }
-    println!("written to {}", args.out.display());
+    print_text(&format!("{text}written to {}\n", args.out.display()))?;
     if reports.iter().all(|report| report.is_good()) { Ok(()) } else { Err(Failure::Broken) }
 }

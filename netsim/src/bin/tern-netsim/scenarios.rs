@@ -2,7 +2,7 @@
 
 use tern_netsim::scenario::{BUNDLED, Scenario, bundled};
 
-use crate::failure::{Failure, print_json};
+use crate::failure::{Failure, print_json, print_text};
 
 /// List the bundled scenarios, or show one as a file to start from.
 ///
@@ -26,8 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         if args.json {
             return print_json(&parsed(scenario.toml)?);
         }
-        print!("{}", scenario.toml);
-        return Ok(());
+        return print_text(scenario.toml);
     }
     if args.json {
         let all = BUNDLED.iter().map(|bundled| {
@@ -35,16 +34,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         });
         return print_json(&all.collect::<Result<Vec<_>, Failure>>()?);
     }
+    let mut text = String::new();
     for bundled in BUNDLED {
-        let scenario = parsed(bundled.toml)?;
-        let phones = scenario.phones.count;
-        println!("{:24} {phones:>3} phones, {:>4} s", bundled.name, scenario.seconds);
-        println!("    {}", scenario.about);
+        let Scenario { about, phones, seconds, .. } = parsed(bundled.toml)?;
+        text += &format!(
+            "{:24} {:>3} phones, {seconds:>4} s\n    {about}\n",
+            bundled.name, phones.count
+        );
     }
-    println!(
-        "\n`tern-netsim run NAME` runs one; `tern-netsim scenarios NAME` shows one as a file to start from."
-    );
-    Ok(())
+    text += "\n`tern-netsim run NAME` runs one; `tern-netsim scenarios NAME` shows one as a file to start \
+             from.\n";
+    print_text(&text)
 }
 
 fn parsed(toml: &str) -> Result<Scenario, Failure> {

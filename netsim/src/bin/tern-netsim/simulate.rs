@@ -13,7 +13,7 @@ use tern_netsim::{
 
 use crate::{
     chosen::{self, Chosen},
-    failure::{Failure, print_json, write_file},
+    failure::{Failure, print_json, print_text, write_file},
     progress::run_shown,
 };
 
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             outcome,
         })?;
     } else {
-        print!("{}", summary(&chosen, &ran, std::io::stdout().is_terminal()));
+        print_text(&summary(&chosen, &ran, std::io::stdout().is_terminal()))?;
     }
     if outcome.is_good() { Ok(()) } else { Err(Failure::Broken) }
 }
