@@ -134,6 +134,9 @@ async fn open_and_serve(
     };
     let mut frames = Frames::new(receive);
     let end = tokio::select! {
+        // In a fixed order, so that a simulated run can be repeated; acks first, since they are few and make room.
+        biased;
+        read = downlink.take_acks(&mut frames) => read,
         pumped = downlink.pump(snapshot, first, &mut writer) => match pumped {
             Ok(()) => {
                 writer.finish();
@@ -141,7 +144,6 @@ async fn open_and_serve(
             }
             Err(end) => end,
         },
-        read = downlink.take_acks(&mut frames) => read,
     };
     session.shared.metrics.downlinks.dec();
     end
