@@ -1,7 +1,10 @@
 //! The bundled scenarios, and the commands that run scenarios.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 
-use std::process::{Command, Output};
+use std::{
+    collections::BTreeSet,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 use tern_netsim::{
@@ -21,6 +24,19 @@ fn every_bundled_scenario_ends_well() {
         let (violations, unsettled) = (&outcome.violations, &outcome.unsettled);
         assert!(outcome.is_good(), "{} seed 1: {violations:?} {unsettled:?}", bundled.name);
         assert!(outcome.messages > 0, "{}", bundled.name);
+    }
+}
+
+#[test]
+fn a_seed_repeats_runs_with_reconnects_too() {
+    for name in ["subway", "interop-handshake-loss"] {
+        let scenario = Scenario::named(name).unwrap();
+        let options = Options { seed: 2, ..Options::default() };
+        let hashes: BTreeSet<String> = run_all(&[(&scenario, options); 4], || {})
+            .into_iter()
+            .map(|ran| ran.unwrap().outcome.trace_hash)
+            .collect();
+        assert_eq!(hashes.len(), 1, "{name} seed 2: {hashes:?}");
     }
 }
 
