@@ -1,76 +1,41 @@
 //! The report as one HTML file with its plots inside.
 
-use std::fmt::Write;
+use tern_netsim::report::{Cell, Page, bars, distribution, number};
 
-use crate::{
-    Report,
-    outcome::Repeated,
-    plot::{bars, distribution, escape},
-    text::{self, number},
-};
+use crate::{Report, outcome::Repeated, text};
 
 /// Memory that an idle connection should take at most, in KiB (30 kB).
 const IDLE_GOAL_KIB: f64 = 29.3;
 
-const STYLE: &str = "
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #667; --paper: #fff; --grid: #dde;
-  --c0: #2f6fde; --c1: #d9822b; --c2: #2e9e5b; --goal: #c0392b }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #99a; --paper: #14171a;
-  --grid: #334; --c0: #6ea3ff; --c1: #f0a857; --c2: #5fce8e; --goal: #ff7b6b } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 44rem; margin: 2rem auto; padding: 0 1rem }
-pre { color: var(--soft); white-space: pre-wrap }
-table { border-collapse: collapse; width: 100% }
-td, th { padding: .2rem .5rem; text-align: right; border-bottom: 1px solid var(--grid) }
-td:first-child, th:first-child { text-align: left }
-figure { margin: 1.5rem 0 } figcaption { font-weight: 600 } svg { width: 100%; height: auto }
-svg text { font-size: 12px; fill: var(--ink) } .bar { fill: var(--c0) }
-.grid { stroke: var(--grid) } .goal { stroke: var(--goal); stroke-dasharray: 4 3 }
-svg text.goal { fill: var(--goal); stroke: none } .curve { fill: none; stroke-width: 2 }
-.curve.c0 { stroke: var(--c0) } .curve.c1 { stroke: var(--c1) } .curve.c2 { stroke: var(--c2) }
-svg text.c0 { fill: var(--c0) } svg text.c1 { fill: var(--c1) } svg text.c2 { fill: var(--c2) }
-.warning { color: var(--goal) }
-";
-
 /// The page.
 pub fn page(report: &Report) -> String {
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Tern under load</title><style>{STYLE}</style>\n<h1>Tern under load</h1>\n<pre>{}</pre>\n",
-        escape(&text::machine(&report.machine))
-    );
+    let mut page = Page::new("Tern under load");
+    page.element("pre", &text::machine(&report.machine));
     for warning in &report.warnings {
-        html += &format!("<p class=\"warning\">{}</p>\n", escape(warning));
+        page.warning(warning);
     }
     for run in &report.runs {
-        section(&mut html, run);
+        section(&mut page, run);
     }
-    html + "</html>\n"
+    page.finish()
 }
 
-fn section(html: &mut String, run: &Repeated) {
-    *html += &format!("<h2>{}</h2>\n<p>{}</p>\n", escape(run.run), escape(&run.setting));
-    *html += &plots(run);
-    *html += "<table><tr><th>figure<th>median<th>least – greatest<th>unit</tr>\n";
-    for figure in &run.figures {
-        // Writing to a string can't fail.
-        let _ = writeln!(
-            html,
-            "<tr><td>{}<td>{}<td>{} – {}<td>{}</tr>",
-            escape(figure.label),
-            number(figure.median),
-            number(figure.min),
-            number(figure.max),
-            escape(figure.unit)
-        );
-    }
-    *html += "</table>\n";
+fn section(page: &mut Page, run: &Repeated) {
+    page.element("h2", run.run).element("p", &run.setting).push(&plots(run));
+    let rows = run.figures.iter().map(|figure| {
+        vec![
+            Cell::from(figure.label),
+            number(figure.median).into(),
+            format!("{} – {}", number(figure.min), number(figure.max)).into(),
+            figure.unit.into(),
+        ]
+    });
+    page.table(["figure", "median", "least – greatest", "unit"].map(Cell::from).to_vec(), rows);
     for note in &run.notes {
-        *html += &format!("<p>{}</p>\n", escape(note));
+        page.element("p", note);
     }
     let loads: Vec<String> = run.load_before.iter().flatten().map(|&load| number(load)).collect();
-    *html += &format!("<p>Load average before each of the repeats: {}</p>\n", loads.join(", "));
+    page.element("p", &format!("Load average before each of the repeats: {}", loads.join(", ")));
 }
 
 fn plots(run: &Repeated) -> String {

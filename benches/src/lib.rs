@@ -18,7 +18,6 @@ pub mod live;
 pub mod machine;
 pub mod network;
 pub mod outcome;
-mod plot;
 pub mod process;
 pub mod progress;
 pub mod runs;

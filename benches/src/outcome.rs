@@ -1,28 +1,7 @@
 //! What a run found: named figures, and their medians over repeats.
 
 use serde::Serialize;
-
-/// One number that a run measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Figure {
-    /// A name for programs, the same in every version.
-    pub key: &'static str,
-    /// A name for people.
-    pub label: &'static str,
-    /// The unit.
-    pub unit: &'static str,
-    /// The number.
-    pub value: f64,
-}
-
-/// A distribution for a plot.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Curve {
-    /// What is distributed.
-    pub label: &'static str,
-    /// Milliseconds, and the share that takes longer.
-    pub points: Vec<(f64, f64)>,
-}
+use tern_netsim::report::{Curve, Figure, Summary};
 
 /// What one run found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,25 +45,6 @@ impl Outcome {
     }
 }
 
-/// A figure over several repeats.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary {
-    /// See [`Figure::key`].
-    pub key: &'static str,
-    /// See [`Figure::label`].
-    pub label: &'static str,
-    /// See [`Figure::unit`].
-    pub unit: &'static str,
-    /// The median.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The greatest.
-    pub max: f64,
-    /// Each repeat.
-    pub values: Vec<f64>,
-}
-
 /// A run with all its repeats.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Repeated {
@@ -106,27 +66,8 @@ impl Repeated {
     /// Puts repeats of one run together; `None` if there are none.
     pub fn of(outcomes: &[Outcome]) -> Option<Self> {
         let last = outcomes.last()?;
-        let figures = last.figures.iter().map(|figure| {
-            let values: Vec<f64> =
-                outcomes.iter().filter_map(|outcome| outcome.get(figure.key)).collect();
-            let mut sorted = values.clone();
-            sorted.sort_by(f64::total_cmp);
-            let middle = sorted.len() / 2;
-            let median = match sorted.len() % 2 {
-                0 if middle > 0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
-                _ => sorted.get(middle).copied().unwrap_or(f64::NAN),
-            };
-            let (min, max) = (sorted.first(), sorted.last());
-            Summary {
-                key: figure.key,
-                label: figure.label,
-                unit: figure.unit,
-                median,
-                min: min.copied().unwrap_or(f64::NAN),
-                max: max.copied().unwrap_or(f64::NAN),
-                values,
-            }
-        });
+        let figures: Vec<Vec<Figure>> =
+            outcomes.iter().map(|outcome| outcome.figures.clone()).collect();
         let mut notes: Vec<String> = Vec::new();
         for note in outcomes.iter().flat_map(|outcome| &outcome.notes) {
             if !notes.contains(note) {
@@ -136,7 +77,7 @@ impl Repeated {
         Some(Self {
             run: last.run,
             setting: last.setting.clone(),
-            figures: figures.collect(),
+            figures: Summary::all(&figures),
             curves: last.curves.clone(),
             notes,
             load_before: outcomes.iter().map(|outcome| outcome.load_before).collect(),

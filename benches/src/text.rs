@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use tern_netsim::report::number;
+
 use crate::{Report, machine::Machine, outcome::Repeated};
 
 /// The whole report.
@@ -70,42 +72,4 @@ fn table(text: &mut String, run: &Repeated) {
     let loads: Vec<String> =
         run.load_before.iter().flatten().map(|load| format!("{load:.1}")).collect();
     line(text, format_args!("  load average before: {}", loads.join(", ")));
-}
-
-/// A number with three digits that mean something, and thousands set apart.
-pub fn number(value: f64) -> String {
-    if !value.is_finite() {
-        return "–".into();
-    }
-    if value.abs() >= 100.0 {
-        let digits = format!("{:.0}", value.abs());
-        let mut grouped = String::new();
-        for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                grouped.push(',');
-            }
-            grouped.push(digit);
-        }
-        return if value < 0.0 { format!("-{grouped}") } else { grouped };
-    }
-    if value.abs() >= 10.0 { format!("{value:.1}") } else { format!("{value:.2}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_short() {
-        for (value, text) in [
-            (1_234_567.8, "1,234,568"),
-            (999.6, "1,000"),
-            (99.94, "99.9"),
-            (-1_000.0, "-1,000"),
-            (0.046, "0.05"),
-            (f64::NAN, "–"),
-        ] {
-            assert_eq!(number(value), text);
-        }
-    }
 }

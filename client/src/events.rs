@@ -76,6 +76,8 @@ async fn run(core: Arc<Core>, messages: mpsc::Sender<ClientEvent>) {
         }
         if is_last {
             tokio::select! {
+                // In a fixed order, so that a simulated run can be repeated.
+                biased;
                 changed = grown.changed() => if changed.is_err() { return },
                 () = messages.closed() => return,
             }

@@ -3,7 +3,7 @@
 //! - [`checker`]: was every message delivered once, in order, to everybody, and did no receipt lie?
 //!   Pure data in, a verdict out.
 //! - [`sim`]: the real server and the real client on a simulated network in virtual time.
-//! - [`scenario`]: what happens in such a world, as a file; [`run`]: a run of one.
+//! - [`scenario`]: what happens in such a world, as a file; [`run`]: a run of one; [`series`]: many at once.
 //! - [`fuzz`]: runs of random scenarios. [`figures`]: what Tern is held to, measured.
 //! - [`app`]: the application that is put under load.
 //! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
@@ -12,6 +12,7 @@
 //! - [`path`]: both directions of a path, with outages and new addresses; [`profile`]: paths with names.
 //! - [`proxy`]: such a path in real time, for any client and server of QUIC.
 //! - `emulate` (on Linux): the same for any program, TCP too, between two network namespaces.
+//! - [`report`]: what runs have found, for people: text, plots, pages.
 //! - [`schedule`]: what is on its way; [`lateness`]: how late it was handed on.
 //! - [`standing`]: how far a device is.
 //!
@@ -31,8 +32,10 @@ pub mod link;
 pub mod path;
 pub mod profile;
 pub mod proxy;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod series;
 pub mod sim;
 pub mod standing;

@@ -11,13 +11,14 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tern_netsim::report::Curve;
 use tern_protocol::frame::Deliver;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Common, Pair, Usage, micros_each, pairs, random_bytes, until};
 use crate::{
     error::{BenchError, Context, Result},
-    outcome::{Curve, Outcome},
+    outcome::Outcome,
     samples::Samples,
     uplink::Uplink,
 };
@@ -111,8 +112,8 @@ pub async fn run(common: &Common, settings: &Settings) -> Result<Outcome> {
     let own_cpu_us = micros_each(spent.own, sends);
     outcome.figure("generator_cpu_us", "load generator CPU per message", "µs", own_cpu_us);
     spent.note_others(&mut outcome);
-    outcome.curves.push(Curve { label: "send to delivery", points: delivered.curve() });
-    outcome.curves.push(Curve { label: "send to sent tick", points: accepted.curve() });
+    outcome.curves.push(Curve { label: "send to delivery".into(), points: delivered.curve() });
+    outcome.curves.push(Curve { label: "send to sent tick".into(), points: accepted.curve() });
     Ok(outcome)
 }
 

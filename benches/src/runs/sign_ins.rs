@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tern_netsim::report::Curve;
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{Common, Spent, Usage, micros_each, register};
@@ -15,7 +16,7 @@ use crate::{
     device::{Device, Proof},
     error::{Context, Result},
     network::{Network, Resume},
-    outcome::{Curve, Outcome},
+    outcome::Outcome,
     progress::Progress,
     samples::Samples,
     server::ServerProcess,
@@ -89,7 +90,7 @@ pub async fn run(common: &Common, settings: &Settings) -> Result<Outcome> {
         outcome.figure(per_s, label, "sign-ins/s", sign_ins as f64 / spent.seconds);
         outcome.figure(cpu_us, cpu_label, "µs", micros_each(spent.server, sign_ins));
         outcome.figure(p50_ms, p50_label, "ms", sorted.quantile_ms(0.5));
-        outcome.curves.push(Curve { label: way.label, points: sorted.curve() });
+        outcome.curves.push(Curve { label: way.label.into(), points: sorted.curve() });
         if way.resume == Resume::EarlyData {
             let share = early as f64 / sign_ins as f64;
             outcome.figure("early_share", "of them really in 0-RTT data", "%", 100.0 * share);

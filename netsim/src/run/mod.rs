@@ -5,11 +5,13 @@ mod error;
 mod news;
 mod outcome;
 mod tape;
+mod watch;
 mod world;
 
 pub use self::{
     error::RunError,
     outcome::{ConnectionChange, Delay, Happened, Outcome, PhoneTraffic, percentile},
+    watch::Watch,
 };
 use crate::{
     scenario::Scenario,
@@ -48,6 +50,19 @@ pub struct Options {
 /// [`RunError`] if the world can't be made or a part of it fails. A broken promise is no error: it
 /// is in the [`Outcome`].
 pub fn run(scenario: &Scenario, options: Options) -> Result<Outcome, RunError> {
+    run_watched(scenario, options, &Watch::default())
+}
+
+/// As [`run`], and another thread can see on the watch how far it is.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_watched(
+    scenario: &Scenario,
+    options: Options,
+    watch: &Watch,
+) -> Result<Outcome, RunError> {
     scenario.check().map_err(RunError::Scenario)?;
-    in_virtual_time(|| world::run(scenario, options)).map_err(RunError::Io)?
+    in_virtual_time(|| world::run(scenario, options, watch)).map_err(RunError::Io)?
 }

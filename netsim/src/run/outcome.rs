@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What came of a run. Times are milliseconds from the begin of the load; what happened before is negative.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Outcome {
     /// The scenario's text about itself.
     pub about: String,

@@ -6,7 +6,7 @@ use tern_client::{AccountId, ConversationId};
 use tern_server::config::Config;
 
 use super::{
-    Options, RunError,
+    Options, RunError, Watch,
     device::{Device, Shared},
     news::News,
     outcome::{self, ConnectionChange, Happened, Outcome, PhoneTraffic},
@@ -27,8 +27,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The links of every phone when it is to settle.
 const GOOD_MS: f64 = 20.0;
 
-pub(super) async fn run(scenario: &Scenario, options: Options) -> Result<Outcome, RunError> {
-    let mut world = World::build(scenario, options).await?;
+pub(super) async fn run(
+    scenario: &Scenario,
+    options: Options,
+    watch: &Watch,
+) -> Result<Outcome, RunError> {
+    let mut world = World::build(scenario, options, watch).await?;
     world.load().await?;
     world.heal().await?;
     let unsettled = world.settle().await?;
@@ -38,6 +42,7 @@ pub(super) async fn run(scenario: &Scenario, options: Options) -> Result<Outcome
 struct World<'a> {
     scenario: &'a Scenario,
     options: Options,
+    watch: &'a Watch,
     net: Net,
     server: ServerHost,
     devices: Vec<Device>,
@@ -56,7 +61,11 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    async fn build(scenario: &'a Scenario, options: Options) -> Result<Self, RunError> {
+    async fn build(
+        scenario: &'a Scenario,
+        options: Options,
+        watch: &'a Watch,
+    ) -> Result<Self, RunError> {
         let seed = options.seed;
         let net = Net::new(seed);
         let credentials = Credentials::new().map_err(RunError::Io)?;
@@ -122,6 +131,7 @@ impl<'a> World<'a> {
         Ok(Self {
             scenario,
             options,
+            watch,
             server,
             old_paths: vec![None; devices.len()],
             links: vec![(access.up, access.down); devices.len()],
@@ -176,6 +186,7 @@ impl<'a> World<'a> {
 
     async fn until(&self, at: Duration) {
         let now = self.net.now();
+        self.watch.set(now.saturating_sub(self.begun));
         tokio::time::sleep((self.begun + at).saturating_sub(now)).await;
     }
 

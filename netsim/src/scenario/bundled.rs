@@ -11,7 +11,7 @@ pub struct Bundled {
 
 macro_rules! bundle {
     ($($name:literal),* $(,)?) => {
-        /// All of them, by name.
+        /// All of them: everyday ones, then those after the cases of quic-interop-runner.
         pub const BUNDLED: &[Bundled] = &[$(Bundled {
             name: $name,
             toml: include_str!(concat!("../../scenarios/", $name, ".toml")),
@@ -19,7 +19,21 @@ macro_rules! bundle {
     };
 }
 
-bundle!["lossy"];
+bundle![
+    "lossy",
+    "subway",
+    "lift",
+    "motorway",
+    "stadium",
+    "aeroplane",
+    "two-g",
+    "long-round-trip",
+    "interop-black-hole",
+    "interop-handshake-loss",
+    "interop-transfer-loss",
+    "interop-rebind-port",
+    "interop-rebind-address",
+];
 
 /// The scenario of that name.
 pub fn bundled(name: &str) -> Option<Bundled> {

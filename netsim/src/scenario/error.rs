@@ -33,6 +33,10 @@ pub enum ScenarioError {
         /// Which line, from 1.
         line: usize,
     },
+    /// There is neither a bundled scenario nor a file of this name.
+    Unknown(String),
+    /// A change of a value that isn't one, or has no place in the scenario.
+    Change(String),
     /// There is no such profile.
     UnknownProfile(String),
     /// There is no such phone.
@@ -53,6 +57,16 @@ impl fmt::Display for ScenarioError {
                 write!(f, "more than {} events or steps", super::MAX_EVENTS)
             }
             Self::Actions { line } => write!(f, "event {line} must have one action"),
+            Self::Unknown(name) => {
+                let names = super::variant::names();
+                write!(f, "no scenario is called {name:?}, and no file; there are {names}")
+            }
+            Self::Change(text) => {
+                write!(
+                    f,
+                    "{text:?} must be key=value with a key of the scenario, such as load.bytes=20"
+                )
+            }
             Self::UnknownProfile(name) => {
                 write!(f, "there is no profile {name:?}; `tern-netsim profiles` lists them")
             }

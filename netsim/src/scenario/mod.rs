@@ -28,6 +28,7 @@
 mod bundled;
 mod error;
 mod timeline;
+mod variant;
 
 use std::{fs, path::Path, str::FromStr, time::Duration};
 

@@ -135,6 +135,9 @@ async fn open_and_serve(
     };
     let mut frames = Frames::new(receive);
     let end = tokio::select! {
+        // In a fixed order, so that a simulated run can be repeated; acks first, since they are few and make room.
+        biased;
+        read = downlink.take_acks(&mut frames) => read,
         pumped = downlink.pump(snapshot, first, &mut writer) => match pumped {
             Ok(()) => {
                 writer.finish();
@@ -142,7 +145,6 @@ async fn open_and_serve(
             }
             Err(end) => end,
         },
-        read = downlink.take_acks(&mut frames) => read,
         () = downlink.is_left_behind() => {
             session.inbox.again(conversation);
             writer.reset(Code::NoError);

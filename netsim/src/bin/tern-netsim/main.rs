@@ -9,13 +9,20 @@
     reason = "a command speaks through its standard output and error"
 )]
 
+mod chosen;
+mod compare;
 #[cfg(target_os = "linux")]
 mod emulate;
 mod failure;
 mod fuzz;
 mod path_options;
 mod profiles;
+mod progress;
 mod proxy;
+mod report;
+mod scenarios;
+mod seeds;
+mod simulate;
 mod trace;
 
 use std::process::ExitCode;
@@ -30,10 +37,10 @@ use crate::failure::Failure;
     name = "tern-netsim",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done; 1 it failed while it ran; 2 it can't be done as it was asked for: wrong \
+    after_help = "Exit codes: 0 done; 1 it failed while it ran, or a promise was broken; 2 it can't be done as it was asked for: wrong \
                   options, settings or files, or a right is missing. `emulate` ends with the exit code of \
                   the command that it ran.\n\n\
-                  Begin with `tern-netsim profiles`, and `tern-netsim COMMAND --help`."
+                  Begin with `tern-netsim scenarios` and `tern-netsim profiles`, and `tern-netsim COMMAND --help`."
 )]
 struct Args {
     #[command(subcommand)]
@@ -43,11 +50,15 @@ struct Args {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one, and it is read once")]
 enum Command {
-    Fuzz(fuzz::Args),
+    Compare(compare::Args),
     #[cfg(target_os = "linux")]
     Emulate(emulate::Args),
+    Fuzz(fuzz::Args),
     Profiles(profiles::Args),
     Proxy(proxy::Args),
+    Report(report::Args),
+    Run(simulate::Args),
+    Scenarios(scenarios::Args),
     Trace(trace::Args),
 }
 
@@ -65,11 +76,15 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Compare(args) => compare::run(&args),
         #[cfg(target_os = "linux")]
         Command::Emulate(args) => emulate::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Run(args) => simulate::run(&args),
+        Command::Scenarios(args) => scenarios::run(&args),
         Command::Trace(args) => trace::run(&args),
     }
 }
