@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, VarInt};
+use quinn::VarInt;
 use tern_protocol::{
     code::Code,
     frame::{Event, Frame, GoAway, RequestBody, ResponseBody, Welcome},
@@ -24,7 +24,7 @@ use super::{
     Command,
     connect::close,
     downlink,
-    io::{FrameReader, FrameWriter},
+    io::{Connection, FrameReader, FrameWriter},
     uplink::{self, Order, Starved},
 };
 use crate::{

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use quinn::ConnectionError;
 use tern_protocol::{
     code::Code,
     frame::{Frame, OpenUplink, ReadMark, Send, Typing},
@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::io::{FrameReader, FrameWriter, IoError};
+use super::io::{Connection, FrameReader, FrameWriter, IoError, RecvStream, SendStream};
 use crate::{
     core::Core,
     error::ConnectError,

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use quinn::{Connection, ConnectionError, ZeroRttAccepted};
+use quinn::{ConnectionError, ZeroRttAccepted};
 use tern_protocol::{
     REVISION,
     code::Code,
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     Gate, Shared,
     session::{self, Session},
-    streams::{FrameWriter, Frames, Stop, var_int},
+    streams::{self, Connection, FrameWriter, Frames, Stop, var_int},
 };
 use crate::{
     directory::{AccountInfo, DirectoryError},
@@ -46,6 +46,7 @@ pub(super) async fn serve(
     let accepted = incoming.accept().ok().and_then(|connecting| connecting.into_0rtt().ok());
     match accepted {
         Some((connection, complete)) => {
+            let connection = streams::with_streams(connection);
             let end =
                 begin(&connection, complete, deadline, address, &shared, &gate, &mut visit).await;
             finish(&connection, end, &shared);

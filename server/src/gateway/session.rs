@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, ConnectionError, VarInt, ZeroRttAccepted};
+use quinn::{ConnectionError, VarInt, ZeroRttAccepted};
 use tern_protocol::{
     code::Code,
     codec::DecodeError,
@@ -28,7 +28,7 @@ use super::{
     downlink,
     limits::DeviceLimit,
     mailbox, requests,
-    streams::{FrameWriter, Frames, Stop, var_int},
+    streams::{Connection, FrameWriter, Frames, Stop, var_int},
     uplink,
 };
 use crate::{
