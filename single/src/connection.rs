@@ -217,6 +217,8 @@ async fn pump(
     recv: quinn::RecvStream,
 ) {
     let reason = tokio::select! {
+        // Always in the same order, so that a simulation can be repeated.
+        biased;
         reason = fill(&core, send) => reason,
         reason = empty(&core, recv) => reason,
     };
