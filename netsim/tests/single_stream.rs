@@ -64,3 +64,36 @@ fn without_loss_one_stream_is_as_fast() {
         assert!((ms.0 - ms.1).abs() <= 2.0, "{part} of the messages, in milliseconds: {ms:?}");
     }
 }
+
+#[test]
+fn one_stream_keeps_the_promises_when_clients_and_servers_die() {
+    let scenario: Scenario = r#"
+        seconds = 20
+        client = { single_stream = true }
+        [phones]
+        count = 4
+        up = { delay_ms = 30, loss = { probability = 0.02 } }
+        down = { delay_ms = 30, loss = { probability = 0.02 } }
+        [load]
+        pattern = "mesh"
+        messages_per_s = 10
+        [[events]]
+        at_s = 3
+        kill_client = { phones = ["p1"], for_s = 2 }
+        [[events]]
+        at_s = 8
+        handover = { phones = ["p0"], gap_s = 1 }
+        [[events]]
+        at_s = 11
+        restart_server = { for_s = 1 }
+        [[events]]
+        at_s = 15
+        kill_server = { for_s = 1 }
+    "#
+    .parse()
+    .unwrap();
+    for seed in SEEDS {
+        let outcome = run(&scenario, Options { seed, ..Options::default() }).unwrap();
+        assert!(outcome.is_good(), "seed {seed}: {:?} {:?}", outcome.violations, outcome.unsettled);
+    }
+}
