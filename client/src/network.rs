@@ -123,6 +123,10 @@ pub(crate) fn client_config(
         .with_root_certificates(trust_anchors(&server.ca_pem)?)
         .with_no_client_auth();
     tls.alpn_protocols = vec![tern_protocol::ALPN.to_vec()];
+    #[cfg(feature = "single-stream")]
+    if settings.single_stream {
+        tls.alpn_protocols = vec![tern_single::ALPN.to_vec()];
+    }
     tls.enable_early_data = true;
     tls.resumption = Resumption::store(sessions.clone());
     let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls)

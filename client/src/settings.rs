@@ -51,6 +51,9 @@ pub struct Settings {
     /// Whether the store runs on the caller's thread instead of its own. For simulators: then nothing
     /// happens outside tokio's clock.
     pub inline_store: bool,
+    /// Whether all streams travel in one, to compare; the server must have been told as well.
+    #[cfg(feature = "single-stream")]
+    pub single_stream: bool,
     /// Name and version of the application, at most 64 bytes, for the server's operator.
     pub software: String,
 }
@@ -71,6 +74,8 @@ impl Default for Settings {
             downlinks: 32,
             uplink_idle: Duration::from_secs(15),
             inline_store: false,
+            #[cfg(feature = "single-stream")]
+            single_stream: false,
             software: concat!("tern-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

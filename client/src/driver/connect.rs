@@ -15,7 +15,7 @@ use tern_protocol::{
 };
 
 use super::{
-    io::{FrameReader, FrameWriter, IoError},
+    io::{self, FrameReader, FrameWriter, IoError},
     link::Link,
 };
 use crate::{
@@ -218,7 +218,8 @@ impl From<quinn::ConnectionError> for Failed {
 impl HelloState<'_> {
     /// Opens the session stream and says hello until the server is content.
     async fn sign_in(&mut self, early: Option<ZeroRttAccepted>) -> Result<Link, Failed> {
-        let (send, recv) = self.connection.open_bi().await?;
+        let connection = io::with_streams(self.connection.clone(), &self.core.settings);
+        let (send, recv) = connection.open_bi().await?;
         let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(recv));
         reader.hold_limit();
         let ticket = match self.purpose {
@@ -234,7 +235,7 @@ impl HelloState<'_> {
         writer.push(&self.hello(credential));
         writer.push(&self.grease());
         writer.flush().await?;
-        let mut link = Link::new(self.core.clone(), self.connection.clone(), writer, reader);
+        let mut link = Link::new(self.core.clone(), connection, writer, reader);
         if by_ticket {
             // What waits rides along, in the same flight as the hello.
             link.speak_early().await?;

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use quinn::{RecvStream, SendStream};
 use tern_protocol::{
     code::Code,
     downlink::{Delivery, Receiver},
@@ -13,7 +12,7 @@ use tern_protocol::{
     id::{AccountId, ConversationId},
 };
 
-use super::io::{FrameReader, FrameWriter, IoError};
+use super::io::{FrameReader, FrameWriter, IoError, RecvStream, SendStream};
 use crate::{
     core::Core,
     error::ConnectError,

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use futures_util::FutureExt;
-use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
+#[cfg(not(feature = "single-stream"))]
+pub(crate) use quinn::{Connection, RecvStream, SendStream};
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 use tern_protocol::{
     code::Code,
     codec::{self, DecodeError},
@@ -12,8 +14,24 @@ use tern_protocol::{
     framing::Deframer,
     limits,
 };
+#[cfg(feature = "single-stream")]
+pub(crate) use tern_single::{Connection, RecvStream, SendStream};
 
-use crate::error::{ConnectError, stream_code};
+use crate::{
+    error::{ConnectError, stream_code},
+    settings::Settings,
+};
+
+/// The connection as its streams are opened and accepted: QUIC's own, unless the comparison was asked for.
+pub(crate) fn with_streams(connection: quinn::Connection, settings: &Settings) -> Connection {
+    #[cfg(feature = "single-stream")]
+    return Connection::client(connection, settings.single_stream);
+    #[cfg(not(feature = "single-stream"))]
+    {
+        let _ = settings;
+        connection
+    }
+}
 
 /// Bytes that are taken from a stream before what they hold is dealt with: what arrived together shares
 /// one step of the store and one ack.
@@ -87,9 +105,9 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     /// A reader whose first frame is held to the limit for first frames.
-    pub(crate) fn new(stream: RecvStream) -> Self {
+    pub(crate) fn new(stream: impl Into<RecvStream>) -> Self {
         Self {
-            stream,
+            stream: stream.into(),
             deframer: Deframer::new(limits::FIRST_FRAME_BYTES),
             ready: VecDeque::new(),
             is_first: true,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{Connection, VarInt};
+use quinn::VarInt;
 use rand::Rng;
 use tern_protocol::{
     code::Code,
@@ -26,7 +26,7 @@ use super::{
     Command,
     connect::close,
     downlink,
-    io::{FrameReader, FrameWriter},
+    io::{Connection, FrameReader, FrameWriter},
     keep_alive::KeepAlive,
     pulse::Pulse,
     uplink::{self, Order, Starved},
@@ -330,7 +330,7 @@ impl Link {
         Ok(())
     }
 
-    fn obey(&mut self, command: Command) {
+    pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Request(body, answer) => {
                 self.queued.push_back((body, Origin::Application(answer)));

@@ -147,20 +147,29 @@ impl Supervisor {
     /// Connects and signs in; begins anew when the network changes meanwhile. `None`: no handle is
     /// left to which the connection would be of use.
     async fn connect(&mut self, target: Option<String>) -> Option<Result<Link, ConnectError>> {
+        // What the application wants meanwhile, for the connection that comes of it.
+        let mut held = Vec::new();
         loop {
             let mut attempt = Box::pin(connect(&self.core, target.as_deref(), Purpose::SignIn));
-            let result = tokio::select! {
-                biased;
-                result = &mut attempt => Some(result),
-                pause = until_change(&mut self.commands) => match pause {
-                    Pause::Abandoned => return None,
-                    Pause::Over | Pause::Changed => None,
-                },
+            let result = loop {
+                tokio::select! {
+                    biased;
+                    result = &mut attempt => break Some(result),
+                    command = self.commands.recv(), if held.len() < COMMANDS => match command {
+                        None => return None,
+                        Some(Command::NetworkChanged) => break None,
+                        Some(other) => held.push(other),
+                    },
+                }
             };
             drop(attempt);
             match result {
-                Some(Ok(link)) => return Some(Ok(link)),
+                Some(Ok(mut link)) => {
+                    held.into_iter().for_each(|command| link.obey(command));
+                    return Some(Ok(link));
+                }
                 Some(Err(error)) => {
+                    held.into_iter().for_each(refuse);
                     self.given_up = Some(Instant::now());
                     return Some(Err(error));
                 }
@@ -287,13 +296,18 @@ async fn until_change(commands: &mut mpsc::Receiver<Command>) -> Pause {
         match commands.recv().await {
             None => return Pause::Abandoned,
             Some(Command::NetworkChanged) => return Pause::Changed,
-            Some(Command::Request(_, answer)) => {
-                let _ = answer.send(Err(RequestError::ConnectionLost));
-            }
-            // What the application wants of presence and activity is kept in the core and told to
-            // the next connection; typing is of no interest later.
-            Some(_) => {}
+            Some(other) => refuse(other),
         }
+    }
+}
+
+/// There is no connection to carry a command out on.
+fn refuse(command: Command) {
+    // What the application wants of presence and activity is kept in the core and told to the next
+    // connection; typing is of no interest later.
+    if let Command::Request(_, answer) = command {
+        // An application that has given up needs no answer.
+        let _ = answer.send(Err(RequestError::ConnectionLost));
     }
 }
 

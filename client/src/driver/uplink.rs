@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use quinn::ConnectionError;
 use tern_protocol::{
     code::Code,
     frame::{Frame, OpenUplink, ReadMark, Send, Typing},
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    io::{FrameReader, FrameWriter, IoError},
+    io::{Connection, FrameReader, FrameWriter, IoError, RecvStream, SendStream},
     pulse::{Due, Unanswered},
 };
 use crate::{

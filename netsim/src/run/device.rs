@@ -268,5 +268,6 @@ fn settings(variant: &ClientVariant, active: bool) -> Settings {
     if let Some(bytes) = variant.initial_window_bytes {
         settings.initial_window_bytes = bytes;
     }
+    settings.single_stream = variant.single_stream.unwrap_or(false);
     settings
 }

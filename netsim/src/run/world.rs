@@ -73,6 +73,7 @@ impl<'a> World<'a> {
         let mut config = Config::default();
         // All phones of the hub write through one device.
         config.limits.messages_per_device_per_second = 1_000;
+        config.single_stream = scenario.client.single_stream.unwrap_or(false);
         let mut server = ServerHost::new(&net, server_host, &credentials, config, seed);
         server.start().await?;
         if let Some(lie) = options.lie {

@@ -168,6 +168,9 @@ pub struct ClientVariant {
     /// Whether the client hears of a new network from the phone. Yes, unless it is switched off to see what
     /// happens without.
     pub is_told_of_networks: Option<bool>,
+    /// Whether all streams of a connection travel in one, to see what a stream per conversation gains. The
+    /// server plays along. No product can do it.
+    pub single_stream: Option<bool>,
 }
 
 /// Something that happens: a time and one of the actions.

@@ -35,6 +35,10 @@ macro_rules! config {
         #[expect(missing_docs, reason = "a field is the section that it holds")]
         pub struct Config {
             $(pub $name: $section,)*
+            /// Whether clients may have all their streams in one, to compare. No file can set it.
+            #[cfg(feature = "single-stream")]
+            #[serde(skip)]
+            pub single_stream: bool,
         }
 
         impl Config {

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use quinn::{Connection, ConnectionError, ZeroRttAccepted};
+use quinn::{ConnectionError, ZeroRttAccepted};
 use tern_protocol::{
     REVISION,
     code::Code,
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     Gate, Place, Shared,
     session::{self, Running, Session},
-    streams::{FrameWriter, Frames, Stop, var_int},
+    streams::{self, Connection, FrameWriter, Frames, Stop, var_int},
 };
 use crate::{
     directory::{AccountInfo, DirectoryError},
@@ -67,6 +67,7 @@ async fn arrive(
         shared.metrics.handshakes_failed.inc();
         return None;
     };
+    let connection = streams::with_streams(connection);
     match begin(&connection, complete, deadline, address, &shared, &gate).await {
         Ok(running) => {
             visit.handshake_over();

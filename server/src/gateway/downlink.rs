@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{ConnectionError, RecvStream, SendStream};
+use quinn::ConnectionError;
 use tern_protocol::{
     code::Code,
     downlink,
@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     session::Session,
-    streams::{FrameWriter, Frames, Stop},
+    streams::{FrameWriter, Frames, RecvStream, SendStream, Stop},
     uplink::End,
 };
 use crate::{

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use quinn::{Connection, ConnectionError, VarInt, ZeroRttAccepted};
+use quinn::{ConnectionError, VarInt, ZeroRttAccepted};
 use tern_protocol::{
     code::Code,
     codec::DecodeError,
@@ -30,7 +30,7 @@ use super::{
     downlink,
     limits::DeviceLimit,
     mailbox, requests,
-    streams::{FrameWriter, Frames, Stop, var_int},
+    streams::{Connection, FrameWriter, Frames, Stop, var_int},
     uplink,
 };
 use crate::{

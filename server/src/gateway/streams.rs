@@ -3,7 +3,9 @@
 use std::fmt;
 
 use bytes::BytesMut;
-use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+#[cfg(not(feature = "single-stream"))]
+pub(super) use quinn::{Connection, RecvStream, SendStream};
+use quinn::{ReadError, VarInt, WriteError};
 use tern_protocol::{
     code::Code,
     codec::{self, DecodeError},
@@ -11,6 +13,8 @@ use tern_protocol::{
     framing::Deframer,
     limits,
 };
+#[cfg(feature = "single-stream")]
+pub(super) use tern_single::{Connection, RecvStream, SendStream};
 
 /// Most bytes taken from a stream at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -20,6 +24,14 @@ const KEPT_BYTES: usize = 4 * 1024;
 /// A code as it is used by QUIC.
 pub(super) fn var_int(code: Code) -> VarInt {
     VarInt::from_u32(u32::from(code.value()))
+}
+
+/// The connection as its streams are opened and accepted: QUIC's own, unless the comparison was negotiated.
+pub(super) fn with_streams(connection: quinn::Connection) -> Connection {
+    #[cfg(feature = "single-stream")]
+    return Connection::server(connection);
+    #[cfg(not(feature = "single-stream"))]
+    connection
 }
 
 /// Why nothing more can be read from a stream.
@@ -51,8 +63,8 @@ pub(super) struct Frames {
 
 impl Frames {
     /// Frames of a stream whose first may be [`limits::FIRST_FRAME_BYTES`] long.
-    pub(super) fn new(stream: RecvStream) -> Self {
-        Self { stream, deframer: Deframer::new(limits::FIRST_FRAME_BYTES) }
+    pub(super) fn new(stream: impl Into<RecvStream>) -> Self {
+        Self { stream: stream.into(), deframer: Deframer::new(limits::FIRST_FRAME_BYTES) }
     }
 
     /// Sets how long frames may be from here on.
@@ -107,8 +119,8 @@ pub(super) struct FrameWriter {
 pub(super) struct Unwritable;
 
 impl FrameWriter {
-    pub(super) fn new(stream: SendStream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+    pub(super) fn new(stream: impl Into<SendStream>) -> Self {
+        Self { stream: stream.into(), buffer: BytesMut::new() }
     }
 
     /// Adds a frame to what the next [`FrameWriter::flush`] writes.

@@ -108,6 +108,14 @@ pub fn server_config(
 ) -> Result<ServerConfig, TransportError> {
     let sessions = config.tls.resumption_sessions as usize;
     let tls = certificates.rustls_server_config(sessions).map_err(TransportError::Tls)?;
+    #[cfg(feature = "single-stream")]
+    let tls = {
+        let mut tls = tls;
+        if config.single_stream {
+            tls.alpn_protocols.push(tern_single::ALPN.to_vec());
+        }
+        tls
+    };
     let tls = QuicServerConfig::try_from(tls).map_err(|_| TransportError::NoInitialCipherSuite)?;
     let listen = &config.listen;
     let mut transport = TransportConfig::default();
@@ -127,6 +135,11 @@ pub fn server_config(
         .datagram_receive_buffer_size(None);
     if !listen.mtu_discovery {
         transport.mtu_discovery_config(None);
+    }
+    #[cfg(feature = "single-stream")]
+    if config.single_stream {
+        // One stream has the room of all.
+        transport.stream_receive_window(VarInt::from_u32(listen.receive_window_bytes));
     }
     let mut server = ServerConfig::with_crypto(Arc::new(tls));
     server.transport_config(Arc::new(transport));
@@ -171,6 +184,14 @@ mod tests {
     }
 
     async fn connect(config: &Config, address: SocketAddr) -> quinn::Connection {
+        offer(tern_protocol::ALPN, config, address).await.unwrap()
+    }
+
+    async fn offer(
+        alpn: &[u8],
+        config: &Config,
+        address: SocketAddr,
+    ) -> Result<quinn::Connection, ConnectionError> {
         let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_file(config.in_data_dir("ca.pem")).unwrap();
         roots.add(ca).unwrap();
@@ -180,11 +201,32 @@ mod tests {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        tls.alpn_protocols = vec![tern_protocol::ALPN.to_vec()];
+        tls.alpn_protocols = vec![alpn.to_vec()];
         let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
         let mut client = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         client.set_default_client_config(ClientConfig::new(Arc::new(tls)));
-        client.connect(address, "localhost").unwrap().await.unwrap()
+        client.connect(address, "localhost").unwrap().await
+    }
+
+    #[cfg(feature = "single-stream")]
+    #[tokio::test]
+    async fn only_a_server_that_was_told_to_takes_all_streams_in_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.data.dir = dir.path().to_owned();
+        for told in [false, true] {
+            config.single_stream = told;
+            let server = listen(&config, &MapStore::default(), 0).await;
+            let address = server.local_addr().unwrap();
+            tokio::spawn(async move {
+                while let Some(incoming) = server.accept().await {
+                    let _ = incoming.await;
+                }
+            });
+            let single = offer(tern_single::ALPN, &config, address).await;
+            assert_eq!(single.is_ok(), told);
+            assert!(offer(tern_protocol::ALPN, &config, address).await.is_ok());
+        }
     }
 
     #[test]
