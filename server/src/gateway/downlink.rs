@@ -206,7 +206,12 @@ impl Downlink<'_> {
                 // Something didn't fit into memory: ask how far the conversation has come.
                 let conversations = &self.session.shared.conversations;
                 match conversations.snapshot(self.conversation, self.session.device).await {
-                    Ok(Some(now)) => (target, expired_to) = (now.foreign_head, now.expired_to),
+                    Ok(Some(now)) => {
+                        (target, expired_to) = (now.foreign_head, now.expired_to);
+                        for receipt in &now.receipts {
+                            self.queue_receipt(receipt, writer);
+                        }
+                    }
                     Ok(None) => return Err(Ok(())),
                     Err(Unavailable) => return Err(Err(Code::Internal)),
                 }
@@ -257,12 +262,13 @@ impl Downlink<'_> {
         writer: &mut FrameWriter,
     ) -> Result<(), End> {
         let mut chunk = CHUNK_MESSAGES.0;
+        // What was looked at, which is more than what was sent where the device's own messages are.
+        let mut seen = self.sender().sent_seq();
         loop {
-            let sent = self.sender().sent_seq();
-            if sent >= target {
+            if self.sender().sent_seq() >= target {
                 return Ok(());
             }
-            let scan = keys::messages(self.conversation, sent + 1, target, chunk);
+            let scan = keys::messages(self.conversation, seen + 1, target, chunk);
             self.session.shared.metrics.store_scans.inc();
             let pairs = match self.session.shared.store.scan(scan).await {
                 Ok(pairs) => pairs,
@@ -276,6 +282,7 @@ impl Downlink<'_> {
                 let Some(seq) = keys::parse_message_seq(key) else {
                     return Err(Err(Code::Internal));
                 };
+                seen = seq;
                 if message.device != self.session.device {
                     self.skip_gap(seq - 1, expired_to, writer);
                     self.queue_message(seq, &message, writer).await?;
