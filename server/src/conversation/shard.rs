@@ -69,6 +69,8 @@ pub(super) struct Shard {
     hot: LruCache<ConversationId, Conversation>,
     /// Conversations to be tidied up, by the time of their last change.
     touched: BTreeMap<ConversationId, Instant>,
+    /// Conversations of batches that failed: what of them was committed after all, nobody was told.
+    unsure: BTreeSet<ConversationId>,
 }
 
 impl Shard {
@@ -91,6 +93,7 @@ impl Shard {
             settings,
             hot: LruCache::new(capacity),
             touched: BTreeMap::new(),
+            unsure: BTreeSet::new(),
         }
     }
 
@@ -102,7 +105,8 @@ impl Shard {
             let first = tokio::select! {
                 biased;
                 first = queue.recv() => first,
-                () = tokio::time::sleep_until(next_settle), if !self.touched.is_empty() => {
+                () = tokio::time::sleep_until(next_settle), if self.has_chores() => {
+                    self.tell_unsure().await;
                     self.settle(Instant::now().checked_sub(settle)).await;
                     next_settle = Instant::now() + settle;
                     continue;
@@ -133,11 +137,46 @@ impl Shard {
         batch
     }
 
+    fn has_chores(&self) -> bool {
+        !self.touched.is_empty() || !self.unsure.is_empty()
+    }
+
+    /// Tells the devices of conversations in which something may have happened unnoticed: a batch that is
+    /// applied anew finds done what its first try has done, and has no news of it.
+    async fn tell_unsure(&mut self) {
+        for id in std::mem::take(&mut self.unsure) {
+            let loaded;
+            let conversation = match self.hot.peek(&id) {
+                Some(conversation) => Some(conversation),
+                None => match self.load(id).await {
+                    Ok(conversation) => {
+                        loaded = conversation;
+                        loaded.as_ref()
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "devices aren't told yet what may have happened");
+                        self.unsure.insert(id);
+                        continue;
+                    }
+                },
+            };
+            for device in conversation.into_iter().flat_map(Conversation::devices) {
+                self.audience.tell(device, id, News::Unsure);
+            }
+        }
+    }
+
     /// Applies a batch and commits it, again if need be.
     async fn work_off(&mut self, batch: Vec<Command>) {
         let mut batch = batch;
         for attempt in 1.. {
-            match self.try_batch(&batch).await {
+            let outcome = self.try_batch(&batch).await;
+            if outcome.is_err() {
+                // Of more than that, devices learn when they connect next.
+                let room = self.settings.cached_conversations.saturating_sub(self.unsure.len());
+                self.unsure.extend(batch.iter().map(Command::conversation).take(room));
+            }
+            match outcome {
                 Ok((results, news)) => {
                     for (command, result) in batch.into_iter().zip(results) {
                         answer(command, result);
@@ -145,6 +184,7 @@ impl Shard {
                     for (device, conversation, news) in news {
                         self.audience.tell(device, conversation, news);
                     }
+                    self.tell_unsure().await;
                     return;
                 }
                 Err(error) if attempt < ATTEMPTS => {

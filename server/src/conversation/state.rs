@@ -59,6 +59,8 @@ pub enum News {
     },
     /// A receipt.
     Receipt(Arc<Receipt>),
+    /// There may be something that nobody told: it is to be looked up.
+    Unsure,
 }
 
 /// Entries that have been kept for their time.
@@ -200,6 +202,11 @@ impl Conversation {
     /// Whether it is stored or about to be.
     pub fn exists(&self) -> bool {
         self.meta.head > 0
+    }
+
+    /// The devices that take part.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceId> {
+        self.devices.keys().copied()
     }
 
     /// The two accounts.

@@ -130,7 +130,7 @@ impl Inbox {
                 (added, added_bytes) = (1, appended.message.envelope.len());
                 entry.slot.live.push_back((foreign_head, appended));
             }
-            News::Message { .. } => entry.slot.behind = true,
+            News::Message { .. } | News::Unsure => entry.slot.behind = true,
             News::Receipt(receipt) => drop(entry.slot.receipts.insert(receipt.account, receipt)),
         }
         let held = state.inactive && added == 0 && !entry_is_behind(&state, conversation);
