@@ -264,7 +264,7 @@ impl<'a> World<'a> {
             }
             Step::StopServer => {
                 self.happens(None, "server stopped");
-                self.server.stop().await;
+                self.server.stop();
             }
             Step::StartServer => {
                 if self.server.server().is_none() {
@@ -321,11 +321,12 @@ impl<'a> World<'a> {
     async fn settle(&mut self) -> Result<Option<String>, RunError> {
         let deadline = self.net.now() + Duration::from_secs_f64(self.scenario.settle_s);
         loop {
+            // First, so that the applications have taken the orders of this very moment.
+            tokio::time::sleep(LOOK_EVERY).await;
             let Some(missing) = self.missing().await? else { return Ok(None) };
             if self.net.now() >= deadline {
                 return Ok(Some(missing));
             }
-            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -376,7 +377,8 @@ impl<'a> World<'a> {
             device.finish().await?;
         }
         let trace_hash = self.net.trace_hash();
-        self.server.stop().await;
+        self.server.stop();
+        self.server.await_end().await;
         let begun = self.begun;
         let ms = |at: Duration| (at.as_secs_f64() - begun.as_secs_f64()) * 1_000.0;
         let phones: BTreeMap<_, _> =

@@ -10,6 +10,7 @@ use tern_server::{
     random::Random,
     server::{Outside, Server, StartError},
 };
+use tokio::task::JoinHandle;
 
 use super::{BEGINNING_MS, Credentials, Disk, HostId, Net, SimSocket, seed_bytes, seed_for};
 
@@ -49,6 +50,8 @@ pub struct ServerHost {
     seed: u64,
     starts: u64,
     running: Option<(Server, Endpoint)>,
+    /// The process that is draining.
+    stopping: Option<JoinHandle<()>>,
 }
 
 impl ServerHost {
@@ -69,7 +72,16 @@ impl ServerHost {
         // As many as there are cores, it would be otherwise.
         config.engine.shards = 2;
         let disk = Disk::new(seed_for(seed, "disk", u64::from(SERVER_PORT)));
-        Self { net: net.clone(), host, disk, config, seed, starts: 0, running: None }
+        Self {
+            net: net.clone(),
+            host,
+            disk,
+            config,
+            seed,
+            starts: 0,
+            running: None,
+            stopping: None,
+        }
     }
 
     /// The disk.
@@ -87,12 +99,13 @@ impl ServerHost {
         self.running.as_ref().map(|(server, _)| server)
     }
 
-    /// Starts the process.
+    /// Starts the process, when the one before has ended.
     ///
     /// # Errors
     ///
     /// [`ServerError`] says what failed.
     pub async fn start(&mut self) -> Result<(), ServerError> {
+        self.await_end().await;
         self.starts += 1;
         let seed = seed_for(self.seed, "server", self.starts);
         let random = Random::seeded(seed);
@@ -127,6 +140,9 @@ impl ServerHost {
     ///
     /// What it still had to do goes on for nothing, cut off from everything, until it notices.
     pub fn kill(&mut self) {
+        if let Some(stopping) = self.stopping.take() {
+            stopping.abort();
+        }
         self.net.kill_sockets(self.host);
         self.disk.kill();
         if let Some((_, endpoint)) = self.running.take() {
@@ -134,11 +150,22 @@ impl ServerHost {
         }
     }
 
-    /// Stops the process in good order.
-    pub async fn stop(&mut self) {
+    /// Tells the process to stop in good order, which takes it a while.
+    pub fn stop(&mut self) {
         if let Some((server, _)) = self.running.take() {
-            server.stop().await;
+            let (net, host) = (self.net.clone(), self.host);
+            self.stopping = Some(tokio::spawn(async move {
+                server.stop().await;
+                net.kill_sockets(host);
+            }));
         }
-        self.net.kill_sockets(self.host);
+    }
+
+    /// Waits until a process that was told to stop has ended.
+    pub async fn await_end(&mut self) {
+        if let Some(stopping) = self.stopping.take() {
+            // A panic in it was logged where it happened.
+            let _ = stopping.await;
+        }
     }
 }

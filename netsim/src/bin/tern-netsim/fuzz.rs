@@ -208,12 +208,14 @@ fn digest(traces: &BTreeMap<u64, String>) -> String {
 }
 
 fn one(seed: u64, json: bool) -> Result<(), Failure> {
-    let scenario = fuzz::scenario(seed);
+    if !json {
+        // Before the run, which may find a world that never comes to rest.
+        println!("{}", toml::to_string(&fuzz::scenario(seed)).map_err(Failure::ran)?);
+    }
     let outcome = fuzz::try_seed(seed).map_err(Failure::ran)?;
     if json {
         print_json(&outcome)?;
     } else {
-        println!("{}", toml::to_string(&scenario).map_err(Failure::ran)?);
         for happened in &outcome.events {
             let whose = happened.phone.map_or(String::new(), |phone| format!("p{phone} "));
             println!("{:>9.3} s  {whose}{}", happened.at_ms / 1_000.0, happened.what);

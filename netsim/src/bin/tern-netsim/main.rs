@@ -63,6 +63,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // What server and clients say, for who looks for a fault: RUST_LOG=tern_client=debug, for instance.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_ansi(false)
+        .init();
     match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
