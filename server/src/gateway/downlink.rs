@@ -404,11 +404,10 @@ impl Downlink<'_> {
     /// What is sent anew on a new stream is there a round trip before QUIC knows that the old packets
     /// are lost; what did arrive, the client knows by its number.
     async fn is_left_behind(&self) {
-        let mut moves = self.session.moves();
+        let moves = self.session.moves();
+        let mut seen = moves.count();
         loop {
-            if moves.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+            seen = moves.beyond(seen).await;
             while self.is_acking.load(Ordering::Relaxed) {
                 self.ack_done.notified().await;
             }

@@ -16,6 +16,7 @@ mod limits;
 mod mailbox;
 mod requests;
 mod session;
+mod signal;
 mod streams;
 mod transport;
 mod uplink;
@@ -30,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     clock::Clock,
@@ -46,6 +47,7 @@ use crate::{
     tls::Certificates,
 };
 use limits::AddressLimit;
+use signal::Signal;
 pub use transport::{TransportError, endpoint_config, server_config};
 
 /// How often the limits of addresses are tidied up.
@@ -89,7 +91,7 @@ struct Gate {
     registrations: AddressLimit,
     addresses: Mutex<BTreeMap<IpAddr, u32>>,
     last_epoch: AtomicU64,
-    draining: watch::Sender<bool>,
+    draining: Signal,
 }
 
 impl Gate {
@@ -106,7 +108,7 @@ impl Gate {
             ),
             addresses: Mutex::default(),
             last_epoch: AtomicU64::new(0),
-            draining: watch::Sender::new(false),
+            draining: Signal::default(),
         }
     }
 
@@ -184,7 +186,7 @@ impl Gateway {
             }
         }
         self.shared.metrics.draining.set(1);
-        self.gate.draining.send_replace(true);
+        self.gate.draining.raise();
         let within = Duration::from_millis(self.shared.config.drain.within_ms);
         // Sessions close themselves in time; the rest is for connections that never became one.
         let all_gone = async {

@@ -19,7 +19,7 @@ use tern_protocol::{
     limits, session as protocol,
 };
 use tokio::{
-    sync::{Notify, oneshot, watch},
+    sync::{Notify, oneshot},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
@@ -30,6 +30,7 @@ use super::{
     downlink,
     limits::DeviceLimit,
     mailbox, requests,
+    signal::Signal,
     streams::{Connection, FrameWriter, Frames, Stop, var_int},
     uplink,
 };
@@ -60,7 +61,7 @@ pub(super) struct Session {
     /// Told when an uplink has ended.
     uplink_ended: Notify,
     /// Counts the changes of the client's address that were noticed.
-    moves: watch::Sender<u64>,
+    moves: Signal,
 }
 
 impl Session {
@@ -90,7 +91,7 @@ impl Session {
             ),
             uplinks: Mutex::default(),
             uplink_ended: Notify::new(),
-            moves: watch::channel(0).0,
+            moves: Signal::default(),
             shared,
         }
     }
@@ -128,9 +129,9 @@ impl Session {
         self.uplink_ended.notify_waiters();
     }
 
-    /// Changes with each change of the client's address.
-    pub(super) fn moves(&self) -> watch::Receiver<u64> {
-        self.moves.subscribe()
+    /// Raised with each change of the client's address.
+    pub(super) fn moves(&self) -> &Signal {
+        &self.moves
     }
 
     fn uplinks(&self) -> MutexGuard<'_, BTreeSet<ConversationId>> {
@@ -201,7 +202,7 @@ impl Drop for Entered {
             Some(ConnectionError::ApplicationClosed(close)) if close.error_code == var_int(Code::NoError)
         );
         // A server that stops doesn't wait for anybody to come back.
-        let draining = *session.gate.draining.borrow();
+        let draining = session.gate.draining.count() > 0;
         let grace_ms = match left_by_itself || draining {
             true => 0,
             false => u64::from(shared.config.presence.grace_ms),
@@ -299,7 +300,6 @@ impl Running {
             Some(_) => None,
         };
         Box::pin(self.begin(entered.is_some())).await?;
-        let mut draining = session.gate.draining.subscribe();
         let mut leave_at = None;
         let mut release_receipts_at = None;
         loop {
@@ -354,7 +354,7 @@ impl Running {
                     Err(_) => return Err(GONE),
                 },
                 Some(ended) = self.tasks.join_next() => self.ended(ended)?,
-                () = drained(&mut draining), if leave_at.is_none() => {
+                _ = session.gate.draining.beyond(0), if leave_at.is_none() => {
                     let within_ms = session.shared.config.drain.within_ms;
                     leave_at = Some(Instant::now() + Duration::from_millis(within_ms));
                     self.stream.writer.queue(&Frame::GoAway(GoAway {
@@ -475,7 +475,7 @@ impl Running {
         let address = self.session.connection.remote_address();
         if address != std::mem::replace(&mut self.address, address) {
             tracing::debug!(device = %self.session.device, "on another path");
-            self.session.moves.send_modify(|moves| *moves += 1);
+            self.session.moves.raise();
         }
         if let protocol::ServerInput::Request(request) = self.stream.protocol.receive(frame)? {
             let response = requests::answer(&self.session, request).await?;
@@ -530,11 +530,6 @@ async fn handshake(provisional: &mut Option<ZeroRttAccepted>) -> bool {
         Some(complete) => complete.await,
         None => std::future::pending().await,
     }
-}
-
-/// Waits until the server drains. Its end is a drain as well.
-async fn drained(draining: &mut watch::Receiver<bool>) {
-    drop(draining.wait_for(|&draining| draining).await);
 }
 
 /// Waits until a moment; for ever if there is none.

@@ -14,6 +14,7 @@ mod compare;
 #[cfg(target_os = "linux")]
 mod emulate;
 mod failure;
+mod figures;
 mod fuzz;
 mod path_options;
 mod profiles;
@@ -53,6 +54,7 @@ enum Command {
     Compare(compare::Args),
     #[cfg(target_os = "linux")]
     Emulate(emulate::Args),
+    Figures(figures::Args),
     Fuzz(fuzz::Args),
     Profiles(profiles::Args),
     Proxy(proxy::Args),
@@ -87,6 +89,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Compare(args) => compare::run(&args),
         #[cfg(target_os = "linux")]
         Command::Emulate(args) => emulate::run(&args),
+        Command::Figures(args) => figures::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Proxy(args) => proxy::run(&args),
