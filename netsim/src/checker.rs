@@ -18,6 +18,7 @@
 
 mod deliveries;
 mod history;
+pub mod presence;
 mod receipts;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tern_protocol::{
     code::Code,
     downlink::{Delivery, Receiver},
-    frame::{Ack, Frame, OpenDownlink},
+    frame::{Ack, Frame, OpenDownlink, Receipt},
     id::{AccountId, ConversationId},
 };
 
@@ -134,25 +134,17 @@ impl Downlink {
         arrivals: Vec<Arrival>,
     ) -> Result<(), Failed> {
         let (opening, own) = (opening.take(), self.own);
-        let mut has_messages = false;
-        let mut receipts = Vec::new();
-        for arrival in &arrivals {
-            match arrival {
-                Arrival::Message(_) => has_messages = true,
-                Arrival::Receipt(receipt) => {
-                    receipts.push((receipt.account, receipt.delivered, receipt.read))
-                }
-                Arrival::Skipped(_) => {}
-            }
-        }
-        let cursor = self
+        let has_messages = arrivals.iter().any(|it| matches!(it, Arrival::Message(_)));
+        let (cursor, receipts) = self
             .core
             .store
             .durably(move |db| {
                 if let Some(opening) = &opening {
                     inbox::open(db, opening)?;
                 }
-                inbox::store(db, conversation, own, &arrivals)
+                let mut receipts = Vec::new();
+                let cursor = inbox::store(db, conversation, own, &arrivals, &mut receipts)?;
+                Ok((cursor, receipts))
             })
             .await?;
         receiver.stored(Ack { seq: cursor.position, revision: cursor.revision });
@@ -162,7 +154,7 @@ impl Downlink {
         if !receipts.is_empty() {
             self.core.ticks_moved();
         }
-        for (account, delivered, read) in receipts {
+        for Receipt { account, delivered, read, .. } in receipts {
             self.core.notify(ClientEvent::Receipt { conversation, account, delivered, read });
         }
         Ok(())

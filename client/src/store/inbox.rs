@@ -60,12 +60,14 @@ pub(crate) enum Arrival {
     Receipt(Receipt),
 }
 
-/// Stores what came together; the result is what may be acknowledged.
+/// Stores what came together; the result is what may be acknowledged. Receipts that are known already are
+/// left out of `news`: of two streams, the older one may be read later.
 pub(crate) fn store(
     connection: &Connection,
     id: ConversationId,
     own: AccountId,
     arrivals: &[Arrival],
+    news: &mut Vec<Receipt>,
 ) -> Result<Cursor> {
     let mut cursor = cursor(connection, id)?.ok_or(StoreError::UnknownConversation)?;
     for arrival in arrivals {
@@ -79,9 +81,11 @@ pub(crate) fn store(
                 cursor.position = deliver.seq;
             }
             Arrival::Skipped(up_to) => cursor.position = cursor.position.max(*up_to),
+            Arrival::Receipt(receipt) if receipt.revision <= cursor.revision => {}
             Arrival::Receipt(receipt) => {
                 store_receipt(connection, id, own, receipt)?;
-                cursor.revision = cursor.revision.max(receipt.revision);
+                cursor.revision = receipt.revision;
+                news.push(receipt.clone());
             }
         }
     }

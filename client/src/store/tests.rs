@@ -127,7 +127,9 @@ fn a_name_that_is_found_keeps_the_order_of_its_messages() {
 fn a_delivery_is_stored_once_and_a_hole_is_refused() {
     let db = database();
     inbox::open(&db, &open_downlink(4)).unwrap();
-    let store = |arrivals: &[Arrival]| inbox::store(&db, CONVERSATION, account(1), arrivals);
+    let store = |arrivals: &[Arrival]| {
+        inbox::store(&db, CONVERSATION, account(1), arrivals, &mut Vec::new())
+    };
     let cursor = store(&[deliver(5), deliver(6), Arrival::Skipped(8), deliver(9)]).unwrap();
     assert_eq!(cursor.position, 9);
     assert_eq!(store(&[deliver(5), deliver(9), Arrival::Skipped(7)]).unwrap().position, 9);
@@ -154,7 +156,14 @@ fn receipts_turn_ticks_and_never_back() {
     let receipt = |revision, of, delivered, read, expired| {
         let account = account(of);
         let receipt = Receipt { revision, account, delivered, read, expired };
-        inbox::store(&db, CONVERSATION, self::account(1), &[Arrival::Receipt(receipt)]).unwrap();
+        inbox::store(
+            &db,
+            CONVERSATION,
+            self::account(1),
+            &[Arrival::Receipt(receipt)],
+            &mut Vec::new(),
+        )
+        .unwrap();
     };
     // The own account's receipts are about what others wrote.
     receipt(1, 1, 9, 9, Vec::new());
@@ -172,7 +181,8 @@ fn receipts_turn_ticks_and_never_back() {
 fn a_read_mark_stays_within_what_is_known_and_is_told_once() {
     let db = database();
     inbox::open(&db, &open_downlink(0)).unwrap();
-    inbox::store(&db, CONVERSATION, account(1), &[deliver(1), deliver(2)]).unwrap();
+    inbox::store(&db, CONVERSATION, account(1), &[deliver(1), deliver(2)], &mut Vec::new())
+        .unwrap();
     assert_eq!(conversations::list(&db).unwrap()[0].unread, 2);
     assert!(conversations::want_read(&db, CONVERSATION, 1_000).unwrap());
     assert_eq!(conversations::read_to_tell(&db, CONVERSATION).unwrap(), Some(2));
@@ -371,7 +381,7 @@ proptest! {
             let position = inbox::open(&db, &open_downlink(acked)).unwrap().position;
             prop_assert!(position >= acked);
             let arrivals: Vec<_> = (acked + 1..=acked + count).map(deliver).collect();
-            let cursor = inbox::store(&db, CONVERSATION, account(1), &arrivals).unwrap();
+            let cursor = inbox::store(&db, CONVERSATION, account(1), &arrivals, &mut Vec::new()).unwrap();
             prop_assert_eq!(cursor.position, position.max(acked + count));
             // The ack may be lost; the application confirms what it gets to before the crash.
             acked += confirmed.min(count);
@@ -430,13 +440,20 @@ fn the_history_stands_in_the_order_of_the_conversation() {
     let refused = enqueue(&db, 2);
     outbox::take(&db, CONVERSATION, 0, 2).unwrap();
     // The other's message overtook the first one on its way to the server.
-    inbox::store(&db, CONVERSATION, account(1), &[deliver(1)]).unwrap();
+    inbox::store(&db, CONVERSATION, account(1), &[deliver(1)], &mut Vec::new()).unwrap();
     let answers = [
         Answer::Accepted { local: first, seq: 2, time_ms: 1 },
         Answer::Failed { local: refused, code: Code::PeerGone },
     ];
     outbox::answered(&db, CONVERSATION, &answers).unwrap();
-    inbox::store(&db, CONVERSATION, account(1), &[Arrival::Skipped(2), deliver(3)]).unwrap();
+    inbox::store(
+        &db,
+        CONVERSATION,
+        account(1),
+        &[Arrival::Skipped(2), deliver(3)],
+        &mut Vec::new(),
+    )
+    .unwrap();
     enqueue(&db, 4);
     let history = history::last(&db, CONVERSATION, 9).unwrap();
     let order: Vec<_> = history.iter().map(|m| (m.seq, m.tick)).collect();

@@ -10,7 +10,7 @@ mod world;
 
 pub use self::{
     error::RunError,
-    outcome::{ConnectionChange, Delay, Happened, Outcome, PhoneTraffic, percentile},
+    outcome::{ConnectionChange, Delay, Happened, Outcome, PhoneTraffic, Seen, percentile},
     watch::Watch,
 };
 use crate::{

@@ -36,6 +36,8 @@ pub struct Outcome {
     pub events: Vec<Happened>,
     /// When the connection of each phone came and went.
     pub connections: Vec<ConnectionChange>,
+    /// What phones were told of each other's presence.
+    pub presence: Vec<Seen>,
     /// What each phone sent and received, and its radio.
     pub phones: Vec<PhoneTraffic>,
     /// Packets that reached nobody.
@@ -81,6 +83,19 @@ pub struct ConnectionChange {
     pub phone: usize,
     /// What it is now: `connecting`, `connected`, `waiting` or `stopped`.
     pub state: &'static str,
+}
+
+/// A phone was told of another's presence.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Seen {
+    /// When.
+    pub at_ms: f64,
+    /// Who was told.
+    pub watcher: usize,
+    /// Of whom.
+    pub watched: usize,
+    /// What.
+    pub online: bool,
 }
 
 /// What a phone sent and received.

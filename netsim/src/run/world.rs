@@ -2,23 +2,34 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tern_client::{AccountId, ConversationId};
+use tern_client::{AccountId, ConversationId, PresenceState};
 use tern_server::config::Config;
 
 use super::{
     Options, RunError, Watch,
     device::{Device, Shared},
     news::News,
-    outcome::{self, ConnectionChange, Happened, Outcome, PhoneTraffic},
+    outcome::{self, ConnectionChange, Happened, Outcome, PhoneTraffic, Seen},
     tape::Tape,
 };
 use crate::{
-    checker::{self, Event, History, Progress},
+    checker::{
+        self, Event, History, Progress,
+        presence::{self, Absence, Sight},
+    },
     link::LinkSettings,
     scenario::{Scenario, Step, Timeline},
     sim::{Access, Credentials, DiskSettings, Net, PathId, SERVER_PORT, ServerHost, Traffic},
     standing::Conversation,
 };
+
+/// Why somebody can't be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Why {
+    NoNetwork,
+    BlackHole,
+    Dead,
+}
 
 /// How long the phones may take to connect before the load begins.
 const CONNECT_WITHIN: Duration = Duration::from_secs(60);
@@ -55,6 +66,9 @@ struct World<'a> {
     news: News,
     begun: Duration,
     happened: Vec<(Duration, Option<usize>, String)>,
+    /// Who can't be reached at present, by why, and since when; `None` is the server.
+    away: BTreeMap<(Option<usize>, Why), Duration>,
+    absences: Vec<Absence>,
     traffic: Vec<(Traffic, Traffic)>,
     /// The folder of the run goes with it, so it goes last.
     _credentials: Credentials,
@@ -142,6 +156,8 @@ impl<'a> World<'a> {
             news,
             begun: net.now(),
             happened: Vec::new(),
+            away: BTreeMap::new(),
+            absences: Vec::new(),
             traffic,
             net,
             _credentials: credentials,
@@ -196,11 +212,22 @@ impl<'a> World<'a> {
         self.happened.push((self.net.now(), phone, what.to_owned()));
     }
 
+    /// Somebody can't be reached from now on, or can again.
+    fn is_away(&mut self, phone: Option<usize>, why: Why, away: bool) {
+        let now = self.net.now();
+        if away {
+            self.away.entry((phone, why)).or_insert(now);
+        } else if let Some(from) = self.away.remove(&(phone, why)) {
+            self.absences.push(Absence { phone, from, to: now });
+        }
+    }
+
     async fn take(&mut self, step: Step) -> Result<(), RunError> {
         let told = self.scenario.client.is_told_of_networks.unwrap_or(true);
         match step {
             Step::LeaveNetwork(phone) | Step::CutOff(phone) => {
                 self.happens(Some(phone), "no network");
+                self.is_away(Some(phone), Why::NoNetwork, true);
                 let host = self.devices[phone].host();
                 if let Some(path) = self.net.current_path(host) {
                     self.old_paths[phone] = Some(path);
@@ -210,6 +237,7 @@ impl<'a> World<'a> {
             }
             Step::EnterNetwork(phone, links) => {
                 self.happens(Some(phone), "another network");
+                self.is_away(Some(phone), Why::NoNetwork, false);
                 if let Some(links) = links {
                     self.links[phone] = links;
                 }
@@ -225,6 +253,7 @@ impl<'a> World<'a> {
             }
             Step::PutBack(phone) => {
                 self.happens(Some(phone), "the same network again");
+                self.is_away(Some(phone), Why::NoNetwork, false);
                 let host = self.devices[phone].host();
                 if let (Some(path), None) = (self.old_paths[phone], self.net.current_path(host)) {
                     self.net.open_path(host, path, true);
@@ -240,6 +269,7 @@ impl<'a> World<'a> {
             }
             Step::BlackHole(phone, on) => {
                 self.happens(Some(phone), if on { "black hole" } else { "black hole ends" });
+                self.is_away(Some(phone), Why::BlackHole, on);
                 self.net.black_hole(self.devices[phone].host(), on);
             }
             Step::Change(phone, up, down) => {
@@ -252,23 +282,28 @@ impl<'a> World<'a> {
             }
             Step::KillClient(phone) => {
                 self.happens(Some(phone), "client killed");
+                self.is_away(Some(phone), Why::Dead, true);
                 self.devices[phone].kill().await;
             }
             Step::StartClient(phone) => {
                 self.happens(Some(phone), "client started");
+                self.is_away(Some(phone), Why::Dead, false);
                 self.devices[phone].start().await?;
             }
             Step::KillServer => {
                 self.happens(None, "server killed");
+                self.is_away(None, Why::Dead, true);
                 self.server.kill();
             }
             Step::StopServer => {
                 self.happens(None, "server stopped");
+                self.is_away(None, Why::Dead, true);
                 self.server.stop();
             }
             Step::StartServer => {
                 if self.server.server().is_none() {
                     self.happens(None, "server started");
+                    self.is_away(None, Why::Dead, false);
                     self.server.start().await?;
                 }
             }
@@ -296,6 +331,10 @@ impl<'a> World<'a> {
     /// Everything works again, and everybody is there.
     async fn heal(&mut self) -> Result<(), RunError> {
         self.happens(None, "all is well again");
+        let away: Vec<_> = self.away.keys().copied().collect();
+        for (phone, why) in away {
+            self.is_away(phone, why, false);
+        }
         self.server.disk().set(DiskSettings::default());
         if self.server.server().is_none() {
             self.server.start().await?;
@@ -342,6 +381,9 @@ impl<'a> World<'a> {
             }
             standings.push((device.account, device.device, standing));
         }
+        if let Some(missing) = self.not_healed() {
+            return Ok(Some(missing));
+        }
         let mut given = BTreeMap::new();
         for (_, record) in self.tape.records().iter() {
             if let Event::Given(entry) = &record.event {
@@ -369,6 +411,37 @@ impl<'a> World<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Who still looks offline to whom, now that everybody is there.
+    fn not_healed(&self) -> Option<String> {
+        let mut last = BTreeMap::new();
+        for sight in self.sights() {
+            last.insert((sight.watcher, sight.watched), sight.online);
+        }
+        // A client whose user doesn't look isn't online and isn't told.
+        let active = self.devices.len() - self.scenario.phones.inactive;
+        let offline = last
+            .iter()
+            .find(|((watcher, watched), online)| watcher.max(watched) < &active && !**online);
+        offline.map(|((watcher, watched), _)| format!("p{watcher} sees p{watched} as offline"))
+    }
+
+    /// What phones were told of each other.
+    fn sights(&self) -> Vec<Sight> {
+        let numbers: BTreeMap<_, _> =
+            self.devices.iter().enumerate().map(|(number, d)| (d.account, number)).collect();
+        let all = self.news.all();
+        let sights = all.presence.iter().filter_map(|(at, watcher, account, state)| {
+            let online = match state {
+                PresenceState::Online => true,
+                PresenceState::Offline => false,
+                _ => return None,
+            };
+            let watched = *numbers.get(account)?;
+            Some(Sight { at: *at, watcher: *watcher, watched, online })
+        });
+        sights.collect()
     }
 
     async fn finish(mut self, unsettled: Option<String>) -> Result<Outcome, RunError> {
@@ -400,13 +473,24 @@ impl<'a> World<'a> {
             records: records.into_iter().map(|(_, record)| record).collect(),
         };
         let verdict = checker::check(&history, Progress::Settled);
+        let sights = self.sights();
+        let ghosts = presence::ghosts(&sights, &self.absences);
         let all = std::mem::take(&mut *self.news.all());
         let (commits, syncs) = self.server.disk().counts();
         Ok(Outcome {
             about: self.scenario.about.clone(),
             seed: self.options.seed,
             trace_hash,
-            violations: verdict.violations.iter().map(ToString::to_string).collect(),
+            violations: verdict.violations.iter().map(ToString::to_string).chain(ghosts).collect(),
+            presence: sights
+                .into_iter()
+                .map(|Sight { at, watcher, watched, online }| Seen {
+                    at_ms: ms(at),
+                    watcher,
+                    watched,
+                    online,
+                })
+                .collect(),
             unsettled,
             settled_ms: ms(settled),
             messages: verdict.messages,
