@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tern_client::{AccountId, Client, ClientEvent, DeviceId, Events, Settings};
+use tern_client::{AccountId, Client, ClientEvent, DeviceId, Events, PresenceState, Settings};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{RunError, news::News, tape::Tape};
@@ -131,6 +131,9 @@ impl Device {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let mut screen = Screen {
             number: self.number,
+            client: client.clone(),
+            peers: self.peers.values().map(|(_, account)| *account).collect(),
+            asks_again: false,
             news: self.news.clone(),
             random: StdRng::seed_from_u64(self.seed ^ run),
             read: self.read,
@@ -210,6 +213,10 @@ impl Device {
 /// What runs beside the application: it takes orders and events.
 struct Screen {
     number: usize,
+    client: Client,
+    peers: Vec<AccountId>,
+    /// A peer's presence wasn't told.
+    asks_again: bool,
     news: News,
     random: StdRng,
     read: f64,
@@ -244,9 +251,18 @@ impl Screen {
                         self.news.connection(self.number, &state);
                     }
                     Some(ClientEvent::Presence { account, state, .. }) => {
+                        // Of strangers nothing is told: asked again when there is a conversation.
+                        self.asks_again |= state == PresenceState::Unknown;
                         self.news.presence(self.number, account, state);
                     }
                     Some(event) => {
+                        let is_first = matches!(
+                            event,
+                            ClientEvent::Message(_) | ClientEvent::Sent { .. }
+                        );
+                        if is_first && std::mem::take(&mut self.asks_again) {
+                            self.client.watch(self.peers.clone()).await;
+                        }
                         let reads = self.random.random_bool(self.read);
                         app.take(event, reads).await?;
                     }
