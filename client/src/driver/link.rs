@@ -44,9 +44,10 @@ const ORDERS: usize = 8;
 const LOOKUPS: usize = 16;
 /// How long an uplink that was broken off is left alone.
 const RESET_PAUSE: Duration = Duration::from_millis(500);
-/// Bytes of nothing that go up when the network has changed: until the new path is known to be the
-/// client's, the server may send three times what it got (RFC 9000, 9.3), and what waits should fit.
-const MOVED_PADDING: usize = 2_000;
+/// Frames of grease that go up when the network has changed, about 2,000 bytes: until the new path is
+/// known to be the client's, the server may send three times what it got (RFC 9000, 9.3), and what
+/// waits should fit.
+const MOVED_GREASE: usize = 18;
 
 /// Who wants the answer to a request.
 pub(super) enum Origin {
@@ -350,9 +351,11 @@ impl Link {
             Command::NetworkChanged => {
                 self.pulse.unanswered.inc();
                 self.queued.push_front((RequestBody::Ping, Origin::Ping));
-                let id = grease::id(self.core.rng().random());
-                let body = Bytes::from_static(&[0; MOVED_PADDING]);
-                self.writer.push(&Frame::Extension(Extension { id, body }));
+                for _ in 0..MOVED_GREASE {
+                    let id = grease::id(self.core.rng().random());
+                    let body = Bytes::from_static(&[0; limits::GREASE_BYTES]);
+                    self.writer.push(&Frame::Extension(Extension { id, body }));
+                }
                 for orders in self.uplinks.values() {
                     // One that has so many orders waiting is about to end or has just begun.
                     let _ = orders.try_send(Order::Again);
