@@ -63,6 +63,13 @@ pub(super) enum Origin {
     Nobody,
 }
 
+impl Origin {
+    /// Whether somebody waits for the answer, so that a server that doesn't give it is missed.
+    fn waits(&self) -> bool {
+        !matches!(self, Self::Nobody)
+    }
+}
+
 /// How a link ended.
 pub(crate) enum Ended {
     /// The server asks the client to go elsewhere; the link still works.
@@ -258,6 +265,9 @@ impl Link {
         match input {
             ClientInput::Response(response) => {
                 let origin = self.requests.remove(&response.id).unwrap_or(Origin::Nobody);
+                if origin.waits() {
+                    self.pulse.unanswered.dec();
+                }
                 self.answer(origin, response.body).await?;
             }
             ClientInput::Event(event) => self.tell(event),
@@ -315,8 +325,7 @@ impl Link {
                     self.tell(Event::Presence(presence));
                 }
             }
-            (Origin::Ping, _) => self.pulse.unanswered.dec(),
-            (Origin::Name(_) | Origin::Watch | Origin::Nobody, _) => {}
+            (Origin::Name(_) | Origin::Watch | Origin::Ping | Origin::Nobody, _) => {}
         }
         Ok(())
     }
@@ -349,7 +358,6 @@ impl Link {
                 self.order(conversation, Order::Typing(active));
             }
             Command::NetworkChanged => {
-                self.pulse.unanswered.inc();
                 self.queued.push_front((RequestBody::Ping, Origin::Ping));
                 for _ in 0..MOVED_GREASE {
                     let id = grease::id(self.core.rng().random());
@@ -368,6 +376,9 @@ impl Link {
         while let Some((body, origin)) = self.queued.pop_front() {
             match self.session.request(body.clone()) {
                 Some(request) => {
+                    if origin.waits() {
+                        self.pulse.unanswered.inc();
+                    }
                     self.requests.insert(request.id, origin);
                     self.writer.push(&Frame::Request(request));
                 }
