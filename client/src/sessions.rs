@@ -86,3 +86,79 @@ impl ClientSessionStore for Sessions {
         state.sessions.remove(newest).map(|(_, session)| session)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
+        client::Resumption, pki_types::PrivateKeyDer,
+    };
+
+    use super::*;
+
+    /// Sessions after one handshake with a server that gives two: rustls lets nobody else make any.
+    fn two_sessions() -> Arc<Sessions> {
+        let key = rcgen::generate_simple_self_signed(vec!["tern".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let private = PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], private)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(key.cert.der().clone()).unwrap();
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let sessions = Arc::new(Sessions::default());
+        client.resumption = Resumption::store(sessions.clone());
+        let mut client = ClientConnection::new(Arc::new(client), name()).unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        while client.wants_write() || server.wants_write() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            let mut bytes = Vec::new();
+            server.write_tls(&mut bytes).unwrap();
+            client.read_tls(&mut bytes.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        sessions
+    }
+
+    fn name() -> ServerName<'static> {
+        ServerName::try_from("tern").unwrap()
+    }
+
+    #[test]
+    fn the_last_one_is_kept_for_an_attempt_that_has_reason_to_hope() {
+        let sessions = two_sessions();
+        assert_eq!(sessions.state().sessions.len(), 2);
+        let other = ServerName::try_from("other").unwrap();
+        assert!(sessions.take_tls13_ticket(&other).is_none());
+        assert!(sessions.take_tls13_ticket(&name()).is_some());
+        assert!(sessions.take_tls13_ticket(&name()).is_none());
+        sessions.hope(true);
+        assert!(sessions.take_tls13_ticket(&name()).is_some());
+        assert!(sessions.take_tls13_ticket(&name()).is_none(), "each is used once");
+    }
+
+    #[test]
+    fn the_newest_few_are_kept() {
+        let sessions = two_sessions();
+        let session = |sessions: &Sessions| sessions.take_tls13_ticket(&name()).unwrap();
+        sessions.hope(true);
+        for _ in 0..2 * SESSIONS {
+            let session = session(&two_sessions());
+            sessions.insert_tls13_ticket(name(), session);
+        }
+        assert_eq!(sessions.state().sessions.len(), SESSIONS);
+    }
+}

@@ -22,6 +22,7 @@ pub(crate) struct MapStore {
     map: Mutex<BTreeMap<Bytes, Bytes>>,
     hook: Mutex<Option<Hook>>,
     failing: AtomicBool,
+    forgetful: AtomicBool,
 }
 
 impl MapStore {
@@ -36,6 +37,11 @@ impl MapStore {
 
     pub(crate) fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// The next commit happens, and its outcome is said to be unknown.
+    pub(crate) fn lose_next_outcome(&self) {
+        self.forgetful.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn before_next_commit(&self, hook: impl FnOnce(&Self) + Send + 'static) {
@@ -99,7 +105,10 @@ impl Store for MapStore {
                     Mutation::DeleteRange(from, to) => map.retain(|k, _| *k < from || *k >= to),
                 }
             }
-            Ok(())
+            match self.forgetful.swap(false, Ordering::SeqCst) {
+                true => Err(CommitError::Unknown("told to forget".to_owned())),
+                false => Ok(()),
+            }
         })
     }
 }

@@ -44,9 +44,10 @@ const ORDERS: usize = 8;
 const LOOKUPS: usize = 16;
 /// How long an uplink that was broken off is left alone.
 const RESET_PAUSE: Duration = Duration::from_millis(500);
-/// Bytes of nothing that go up when the network has changed: until the new path is known to be the
-/// client's, the server may send three times what it got (RFC 9000, 9.3), and what waits should fit.
-const MOVED_PADDING: usize = 2_000;
+/// Frames of grease that go up when the network has changed, about 2,000 bytes: until the new path is
+/// known to be the client's, the server may send three times what it got (RFC 9000, 9.3), and what
+/// waits should fit.
+const MOVED_GREASE: usize = 18;
 
 /// Who wants the answer to a request.
 pub(super) enum Origin {
@@ -60,6 +61,13 @@ pub(super) enum Origin {
     Ping,
     /// Nobody.
     Nobody,
+}
+
+impl Origin {
+    /// Whether somebody waits for the answer, so that a server that doesn't give it is missed.
+    fn waits(&self) -> bool {
+        !matches!(self, Self::Nobody)
+    }
 }
 
 /// How a link ended.
@@ -257,6 +265,9 @@ impl Link {
         match input {
             ClientInput::Response(response) => {
                 let origin = self.requests.remove(&response.id).unwrap_or(Origin::Nobody);
+                if origin.waits() {
+                    self.pulse.unanswered.dec();
+                }
                 self.answer(origin, response.body).await?;
             }
             ClientInput::Event(event) => self.tell(event),
@@ -314,8 +325,7 @@ impl Link {
                     self.tell(Event::Presence(presence));
                 }
             }
-            (Origin::Ping, _) => self.pulse.unanswered.dec(),
-            (Origin::Name(_) | Origin::Watch | Origin::Nobody, _) => {}
+            (Origin::Name(_) | Origin::Watch | Origin::Ping | Origin::Nobody, _) => {}
         }
         Ok(())
     }
@@ -348,11 +358,12 @@ impl Link {
                 self.order(conversation, Order::Typing(active));
             }
             Command::NetworkChanged => {
-                self.pulse.unanswered.inc();
                 self.queued.push_front((RequestBody::Ping, Origin::Ping));
-                let id = grease::id(self.core.rng().random());
-                let body = Bytes::from_static(&[0; MOVED_PADDING]);
-                self.writer.push(&Frame::Extension(Extension { id, body }));
+                for _ in 0..MOVED_GREASE {
+                    let id = grease::id(self.core.rng().random());
+                    let body = Bytes::from_static(&[0; limits::GREASE_BYTES]);
+                    self.writer.push(&Frame::Extension(Extension { id, body }));
+                }
                 for orders in self.uplinks.values() {
                     // One that has so many orders waiting is about to end or has just begun.
                     let _ = orders.try_send(Order::Again);
@@ -365,6 +376,9 @@ impl Link {
         while let Some((body, origin)) = self.queued.pop_front() {
             match self.session.request(body.clone()) {
                 Some(request) => {
+                    if origin.waits() {
+                        self.pulse.unanswered.inc();
+                    }
                     self.requests.insert(request.id, origin);
                     self.writer.push(&Frame::Request(request));
                 }

@@ -9,6 +9,7 @@ mod delivery;
 mod early;
 mod fake;
 mod leaving;
+mod moving;
 mod person;
 mod relay;
 mod session;

@@ -1,6 +1,10 @@
-//! Stands between client and server, and holds back what the server sends.
+//! Stands between client and server: holds back what the server sends, and cuts connections.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use tokio::{net::UdpSocket, sync::watch};
 
@@ -8,6 +12,28 @@ use tokio::{net::UdpSocket, sync::watch};
 pub struct Relay {
     pub address: SocketAddr,
     held: watch::Sender<bool>,
+    cut: Arc<Mutex<Cut>>,
+}
+
+/// The connection ids in packets that came behind a handshake, and those that are swallowed.
+#[derive(Default)]
+struct Cut {
+    seen: BTreeSet<Vec<u8>>,
+    dead: BTreeSet<Vec<u8>>,
+}
+
+impl Cut {
+    /// Whether a packet passes. Those with a short header begin with the receiver's connection id,
+    /// of which QUIC chooses 8 bytes here on both ends.
+    fn passes(&mut self, packet: &[u8]) -> bool {
+        if packet[0] & 0x80 != 0 || packet.len() < 9 {
+            return true;
+        }
+        let id = packet[1..9].to_vec();
+        let is_dead = self.dead.contains(&id);
+        self.seen.insert(id);
+        !is_dead
+    }
 }
 
 impl Relay {
@@ -19,9 +45,16 @@ impl Relay {
         let address = outside.local_addr().unwrap();
         let (client, from) = watch::channel(None);
         let held = watch::channel(false).0;
-        tokio::spawn(up(outside.clone(), inside.clone(), client));
-        tokio::spawn(down(inside, outside, from, held.subscribe()));
-        Self { address, held }
+        let cut = Arc::<Mutex<Cut>>::default();
+        tokio::spawn(up(outside.clone(), inside.clone(), client, cut.clone()));
+        tokio::spawn(down(inside, outside, from, held.subscribe(), cut.clone()));
+        Self { address, held, cut }
+    }
+
+    /// Nothing passes any more, in either direction, of the connections that there are now.
+    pub fn cut(&self) {
+        let mut cut = self.cut.lock().unwrap();
+        cut.dead = cut.seen.clone();
     }
 
     /// From now on nothing of what the server sends arrives; it is kept.
@@ -35,12 +68,20 @@ impl Relay {
     }
 }
 
-async fn up(from: Arc<UdpSocket>, to: Arc<UdpSocket>, client: watch::Sender<Option<SocketAddr>>) {
+async fn up(
+    from: Arc<UdpSocket>,
+    to: Arc<UdpSocket>,
+    client: watch::Sender<Option<SocketAddr>>,
+    cut: Arc<Mutex<Cut>>,
+) {
     let mut packet = vec![0; 65_536];
     while let Ok((bytes, address)) = from.recv_from(&mut packet).await {
         client.send_replace(Some(address));
-        // A packet that can't be passed on is a lost one.
-        let _ = to.send(&packet[..bytes]).await;
+        let passes = cut.lock().unwrap().passes(&packet[..bytes]);
+        if passes {
+            // A packet that can't be passed on is a lost one.
+            let _ = to.send(&packet[..bytes]).await;
+        }
     }
 }
 
@@ -49,6 +90,7 @@ async fn down(
     to: Arc<UdpSocket>,
     client: watch::Receiver<Option<SocketAddr>>,
     mut held: watch::Receiver<bool>,
+    cut: Arc<Mutex<Cut>>,
 ) {
     let mut packet = vec![0; 65_536];
     while let Ok(bytes) = from.recv(&mut packet).await {
@@ -56,7 +98,10 @@ async fn down(
             return;
         }
         let address = *client.borrow();
-        if let Some(address) = address {
+        let passes = cut.lock().unwrap().passes(&packet[..bytes]);
+        if let Some(address) = address
+            && passes
+        {
             let _ = to.send_to(&packet[..bytes], address).await;
         }
     }

@@ -171,7 +171,7 @@ impl Shard {
         let mut batch = batch;
         for attempt in 1.. {
             let outcome = self.try_batch(&batch).await;
-            if outcome.is_err() {
+            if outcome.as_ref().is_err_and(|error| error.may_have_happened) {
                 // Of more than that, devices learn when they connect next.
                 let room = self.settings.cached_conversations.saturating_sub(self.unsure.len());
                 self.unsure.extend(batch.iter().map(Command::conversation).take(room));
@@ -271,8 +271,8 @@ impl Shard {
             .store
             .scan(keys::conversation(id, LOAD_KEYS))
             .await
-            .map_err(|error| BatchError(error.to_string()))?;
-        Conversation::load(id, &pairs).map_err(|error| BatchError(error.to_string()))
+            .map_err(|error| BatchError::of_reading(&error))?;
+        Conversation::load(id, &pairs).map_err(|error| BatchError::of_reading(&error))
     }
 
     async fn commit(&self, transaction: Transaction, appends: usize) -> Result<(), BatchError> {
@@ -292,7 +292,10 @@ impl Shard {
         }
         // A conflict means that our state is stale; an unknown outcome, that it may be. Both are
         // answered by loading again: what was committed is then seen, and not applied twice.
-        result.map_err(|error: CommitError| BatchError(error.to_string()))
+        result.map_err(|error| BatchError {
+            may_have_happened: !matches!(error, CommitError::Unavailable(_)),
+            why: error.to_string(),
+        })
     }
 
     /// Puts a conversation among the hot ones. The one that has to go is stored first if it has
@@ -352,11 +355,21 @@ impl Shard {
 
 /// Why a batch must be applied anew.
 #[derive(Debug)]
-struct BatchError(String);
+struct BatchError {
+    why: String,
+    /// Whether something was appended of which nobody has news: by this batch, or by another owner.
+    may_have_happened: bool,
+}
+
+impl BatchError {
+    fn of_reading(error: &impl ToString) -> Self {
+        Self { why: error.to_string(), may_have_happened: false }
+    }
+}
 
 impl std::fmt::Display for BatchError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.why)
     }
 }
 

@@ -33,7 +33,9 @@ async fn unidirectional_streams_are_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_streams_stops_at_the_limit() {
-    let world = World::start().await;
+    // A client that uses all of them isn't given more.
+    let world =
+        World::with(|config| config.listen.bidi_streams_busy = config.listen.bidi_streams).await;
     let mut talk = Talk::begin(&world).await;
     let mut eve = world.register("eve").await;
     let most = world.config().listen.bidi_streams as usize;
@@ -71,6 +73,49 @@ async fn a_flood_of_streams_stops_at_the_limit() {
     talk.goes_on().await;
     let metrics = world.metrics();
     until("the uplinks to end", async || metrics.uplinks.get() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_much_to_say_gets_more_streams() {
+    const PEERS: usize = 20;
+    let world = World::start().await;
+    let mut talk = Talk::begin(&world).await;
+    let mut eve = world.register("eve").await;
+    let mut peers = Vec::new();
+    for n in 0..PEERS {
+        peers.push(world.register(&format!("peer{n}")).await);
+    }
+    // All at once, and each is served while all others are open.
+    let mut ups = Vec::new();
+    for peer in &peers {
+        ups.push(eve.uplink(peer).await);
+    }
+    for up in &mut ups {
+        up.send("hello").await;
+    }
+    let metrics = world.metrics();
+    assert_eq!(metrics.uplinks.get(), 1 + PEERS as i64);
+    for peer in &peers {
+        peer.downlink().await.hears("hello").await;
+    }
+    // There is a limit all the same. The session stream is one of those that are open.
+    let most = world.config().listen.bidi_streams_busy as usize;
+    let mut silent = Vec::new();
+    for _ in 1 + PEERS..most {
+        let mut stream = eve.raw.open().await;
+        stream.bytes(&[0]).await;
+        silent.push(stream);
+    }
+    eve.done(RequestBody::Ping).await;
+    {
+        let mut next = std::pin::pin!(eve.raw.connection.open_bi());
+        assert!(is_pending(next.as_mut()).await, "{most} streams are the limit");
+        for up in &mut ups {
+            up.send("still here?").await;
+        }
+        talk.goes_on().await;
+        assert!(is_pending(next.as_mut()).await, "{most} streams are the limit");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use tern_protocol::{
 use crate::common::{
     World,
     client::{Uplink, send},
-    raw::Ended,
+    raw::{Ended, var_int},
     talk::Talk,
 };
 
@@ -74,6 +74,35 @@ async fn a_conversation_has_one_uplink_at_a_time() {
     (third.next, third.settled) = (3, 2);
     third.send("three").await;
     assert_eq!(world.metrics().streams_reset.get(Code::DuplicateStream), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uplink_that_was_reset_is_followed_at_once() {
+    let world = World::start().await;
+    let [ann, bob] = world.two().await;
+    let mut up = ann.uplink(&bob).await;
+    let mut last = up.send("0").await;
+    for n in 1..=20 {
+        // A send is under way, or isn't, when the stream is given up; whatever became of it, it is
+        // repeated.
+        let message = up.number(&n.to_string());
+        if n % 2 == 0 {
+            up.stream.say(&Frame::Send(message.clone())).await;
+        }
+        up.stream.send.reset(var_int(Code::NoError)).unwrap();
+        up.stream.recv.stop(var_int(Code::NoError)).unwrap();
+        let mut next = ann.uplink(&bob).await;
+        (next.next, next.settled) = (up.next, last.counter);
+        next.stream.say(&Frame::Send(message)).await;
+        let accepted = next.accepted().await;
+        assert_eq!(accepted.seq, last.seq + 1);
+        (up, last) = (next, accepted);
+    }
+    let mut down = bob.downlink().await;
+    for n in 0..=20 {
+        down.hears(&n.to_string()).await;
+    }
+    assert_eq!(world.metrics().streams_reset.get(Code::DuplicateStream), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -226,3 +226,38 @@ async fn a_mailbox_survives_a_restart() {
     }
     assert_eq!(caught_up(&mut ann).await.positions, 300);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_many_messages_of_its_own_a_device_is_served() {
+    // More than the server reads from its store at once, however small they are.
+    const OWN: u64 = 320;
+    let world = World::with(|config| config.limits.messages_per_device_burst = 1_000).await;
+    let [ann, bob] = world.two().await;
+    // Ann doesn't acknowledge them, so they are kept.
+    let mut up = bob.uplink(&ann).await;
+    for _ in 0..OWN / 64 {
+        for _ in 0..64 {
+            let send = up.number("own");
+            up.stream.say(&Frame::Send(send)).await;
+        }
+        for _ in 0..64 {
+            up.settled = up.accepted().await.counter;
+        }
+    }
+    up.finish().await;
+    // Bob has no downlink yet: it begins in front of all of them.
+    let metrics = world.metrics();
+    let scans = metrics.store_scans.get();
+    let mut up = ann.uplink(&bob).await;
+    assert_eq!(up.send("foreign").await.seq, OWN + 1);
+    let mut down = bob.downlink().await;
+    assert_eq!(down.open.start, 0);
+    let skip = down.skip_behind_receipts().await;
+    assert_eq!((skip.up_to, skip.reason), (OWN, SkipReason::Own));
+    // It makes room for more as a delivery does.
+    down.ack(OWN).await;
+    down.hears("foreign").await;
+    up.send("another").await;
+    down.hears("another").await;
+    assert!(metrics.store_scans.get() - scans <= 10, "the store is read on and on");
+}

@@ -9,6 +9,7 @@ mod chat;
 mod early;
 mod leaving;
 mod mailbox;
+mod moving;
 mod policy;
 mod presence;
 mod retention;

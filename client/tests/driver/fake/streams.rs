@@ -52,6 +52,9 @@ impl Handler {
                         connection.close(var_int(Code::Internal), b"");
                         return None;
                     }
+                    if self.world().hold_answers {
+                        continue;
+                    }
                     answer
                 }
                 Frame::ReadMark(mark) => {

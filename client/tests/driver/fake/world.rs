@@ -92,6 +92,8 @@ pub struct World {
     pub no_tickets: bool,
     /// Accepted sends aren't answered; the connection is closed instead.
     pub swallow_answers: bool,
+    /// Sends are taken, and not answered on the stream on which they came.
+    pub hold_answers: bool,
     /// Downlinks are ended when everything was sent.
     pub end_downlinks: bool,
     /// Revisions above the first that the greeting offers.

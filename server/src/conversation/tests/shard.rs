@@ -80,6 +80,28 @@ async fn an_answer_waits_for_the_store_and_nothing_is_told_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_commit_of_which_the_outcome_is_unknown_every_device_is_told() {
+    let bench = bench(10);
+    let accounts = || [info(1, &[10, 11]), info(2, &[20])];
+    bench.store.lose_next_outcome();
+    let begun = bench.conversations.append(conversation(), device(10), accounts(), send(1, 0));
+    // The second try finds it done, and has no news of it.
+    assert_eq!(begun.await.unwrap().await.unwrap().unwrap().seq, 1);
+    // The answer to this comes behind all that was to be told.
+    let snapshot = bench.conversations.snapshot(conversation(), device(20)).await.unwrap();
+    assert_eq!(snapshot.unwrap().head, 1);
+    let told = std::mem::take(&mut *bench.ears.0.lock().unwrap());
+    assert_eq!(told, [10, 11, 20].map(|id| (device(id), conversation())));
+    assert_eq!(bench.metrics.commits_failed.get(), 1);
+    // Once is enough.
+    let begun = bench.conversations.append(conversation(), device(10), accounts(), send(2, 1));
+    assert_eq!(begun.await.unwrap().await.unwrap().unwrap().seq, 2);
+    bench.conversations.snapshot(conversation(), device(20)).await.unwrap();
+    let told = std::mem::take(&mut *bench.ears.0.lock().unwrap());
+    assert_eq!(told, [11, 20].map(|id| (device(id), conversation())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_stays_away_is_said() {
     let bench = bench(10);
     bench.store.fail(true);

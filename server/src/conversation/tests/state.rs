@@ -7,7 +7,7 @@ use crate::conversation::state::{Age, News};
 fn messages(world: &World) -> Vec<(u64, u64)> {
     let of = |(device, news): &(tern_protocol::id::DeviceId, News)| match news {
         News::Message { appended, .. } => Some((device.get(), appended.seq)),
-        News::Receipt(_) => None,
+        News::Receipt(_) | News::Unsure => None,
     };
     world.news.iter().filter_map(of).collect()
 }
