@@ -51,7 +51,7 @@ fn a_disk_that_loses_what_it_promised_is_caught() {
     let honest = run(&scenario, Options { seed: 1, ..Options::default() }).unwrap();
     assert!(honest.is_good(), "{:?} {:?}", honest.violations, honest.unsettled);
     let lie = Some(DiskLie::SyncsNothing);
-    let lied = run(&scenario, Options { seed: 1, lie, ..Options::default() }).unwrap();
+    let lied = run(&scenario, Options { seed: 1, lie }).unwrap();
     assert!(!lied.violations.is_empty(), "{:?}", lied.unsettled);
 }
 
