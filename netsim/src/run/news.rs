@@ -50,6 +50,7 @@ impl News {
 
     pub(super) fn presence(&self, phone: usize, account: AccountId, state: PresenceState) {
         let now = self.net.now();
+        tracing::debug!(at = ?now, phone, %account, ?state, "presence");
         self.all().presence.push((now, phone, account, state));
     }
 
