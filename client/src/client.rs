@@ -167,7 +167,7 @@ impl Client {
                 store::identity::begin(db, &server, &name, &label, &key)
             })
             .await?;
-        *lock(&core.config) = None;
+        core.forget_config();
         connect(core, None, Purpose::Register(entitlement)).await?.leave();
         Ok(self.identity().await?.ok_or(ConnectError::NotRegistered)?)
     }
@@ -194,7 +194,7 @@ impl Client {
                 store::identity::move_server(db, address, name, ca_pem)
             })
             .await?;
-        *lock(&core.config) = None;
+        core.forget_config();
         Ok(())
     }
 

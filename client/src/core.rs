@@ -83,6 +83,12 @@ impl Core {
         (core, receiver)
     }
 
+    /// The server isn't the same any more: what QUIC is told about it is made anew.
+    pub(crate) fn forget_config(&self) {
+        *lock(&self.config) = None;
+        self.sessions.clear();
+    }
+
     /// The generator of all randomness.
     pub(crate) fn rng(&self) -> MutexGuard<'_, StdRng> {
         lock(&self.rng)

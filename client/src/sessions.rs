@@ -38,6 +38,11 @@ impl Sessions {
         self.state().hopeful = hopeful;
     }
 
+    /// Forgets all, as those of another configuration of TLS, which can't use them.
+    pub(crate) fn clear(&self) {
+        self.state().sessions.clear();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing here is left half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

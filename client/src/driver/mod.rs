@@ -240,9 +240,15 @@ impl Supervisor {
     async fn race(&mut self, link: &mut Link) -> Option<Served> {
         loop {
             let core = self.core.clone();
-            let attempt =
-                tokio::time::timeout(RACE_ATTEMPT, Box::pin(connect(&core, None, Purpose::SignIn)));
-            let mut attempt = std::pin::pin!(attempt);
+            let mut attempt = std::pin::pin!(async {
+                let attempt = Box::pin(connect(&core, None, Purpose::SignIn));
+                let raced = tokio::time::timeout(RACE_ATTEMPT, attempt).await;
+                if matches!(&raced, Ok(Err(error)) if !error.is_final()) {
+                    // Without a network an attempt may fail at once.
+                    tokio::time::sleep(RACE_PAUSE).await;
+                }
+                raced
+            });
             tokio::select! {
                 biased;
                 raced = &mut attempt => {
@@ -252,9 +258,7 @@ impl Supervisor {
                         Ok(Err(error)) if error.is_final() => {
                             return Some(Served::Lost(error, None));
                         }
-                        // Without a network an attempt may fail at once.
-                        Ok(Err(_)) => tokio::time::sleep(RACE_PAUSE).await,
-                        Err(_) => {}
+                        Ok(Err(_)) | Err(_) => {}
                     }
                 }
                 ended = link.run(&mut self.commands) => {

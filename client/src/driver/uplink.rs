@@ -79,6 +79,9 @@ impl From<StoreError> for Ended {
 /// How long an uplink waits for a stream before it asks a further one to give up its own: servers may
 /// allow new streams only when several have ended.
 const STARVED_PATIENCE: Duration = Duration::from_millis(300);
+/// Uplinks that are asked at a time: more than an eighth of the streams of a generous server, which is when
+/// QUIC's implementations allow new ones.
+const MOST_WANTED: usize = 16;
 
 /// The uplinks that wait for a stream, and the idle ones that give theirs up.
 pub(crate) struct Starved {
@@ -106,7 +109,9 @@ impl Starved {
         }
         let mut open = std::pin::pin!(connection.open_bi());
         loop {
-            self.places.add_permits(1);
+            if self.places.available_permits() < MOST_WANTED {
+                self.places.add_permits(1);
+            }
             if let Ok(streams) = tokio::time::timeout(STARVED_PATIENCE, &mut open).await {
                 // Nobody needs to make place any more.
                 self.places.forget_permits(self.places.available_permits());

@@ -34,7 +34,7 @@ section! {
         /// How often the server itself sends a packet on a silent connection; 0 leaves that to the
         /// clients, who know their batteries.
         keep_alive_ms: u32 = 0, in 0..=300_000;
-        /// Connections at once; more are refused. 37 kB of memory each when idle.
+        /// Connections at once; more are refused. 32 kB of memory each when idle.
         connections: u32 = 20_000, in 1..=10_000_000;
         /// Handshakes in progress from which on new clients must prove their address with a Retry
         /// packet, which costs them a round trip. 0 demands it of everybody.
