@@ -82,7 +82,7 @@ impl<'a> World<'a> {
     ) -> Result<Self, RunError> {
         let seed = options.seed;
         let net = Net::new(seed);
-        let credentials = Credentials::new().map_err(RunError::Io)?;
+        let credentials = Credentials::new(seed).map_err(RunError::Io)?;
         let server_host = net.add_host(&Access::default())?;
         let mut config = Config::default();
         // All phones of the hub write through one device.

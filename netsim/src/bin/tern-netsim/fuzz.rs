@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// With the JSON: the hash of each seed's packets.
+    #[arg(long, requires = "json")]
+    each: bool,
 }
 
 /// What is wrong with a seed.
@@ -71,6 +74,8 @@ struct Summary<'a> {
     broken: &'a [Broken],
     /// A hash over the trace hashes of all seeds in their order.
     traces: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    each: Option<&'a BTreeMap<u64, String>>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -94,6 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         virtual_hours: found.virtual_s / 3_600.0,
         took_s: began.elapsed().as_secs_f64(),
         traces: digest(&found.traces),
+        each: args.each.then_some(&found.traces),
         broken: &broken,
     };
     if args.json {
