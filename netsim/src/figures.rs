@@ -4,25 +4,21 @@
 //! - [`handovers`]: how long a change of network without a gap stalls.
 //! - [`late`]: how many messages are late because others were lost.
 //! - [`starts`]: how long from the start of an application to the sent tick.
+//!
+//! Each is measured in a [`Case`]; [`in_profile`] measures all of them in a named one.
 
+mod case;
 mod gap;
 mod late;
+mod peer;
+mod profile;
 mod start;
 
 pub use self::{
+    case::Case,
     gap::{Gap, Handovers, gaps, handovers},
     late::{Late, late},
+    peer::{Peer, PeerPath},
+    profile::{ProfileFigures, in_profile},
     start::{Starts, starts},
 };
-
-use crate::{link::LinkSettings, scenario::Phones};
-
-/// Both links of each phone: half the round trip each way, and a loss.
-fn phones(count: usize, rtt_ms: f64, loss: f64) -> Phones {
-    let link = LinkSettings {
-        delay_ms: rtt_ms / 2.0,
-        loss: crate::link::Loss::Independent { probability: loss },
-        ..LinkSettings::default()
-    };
-    Phones { count, up: Some(link.clone()), down: Some(link), ..Phones::default() }
-}

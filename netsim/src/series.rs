@@ -41,27 +41,34 @@ pub fn run_all(
     runs: &[(&Scenario, Options)],
     done: impl Fn() + Sync,
 ) -> Vec<Result<Ran, RunError>> {
+    on_all_cores(runs, |(scenario, options)| {
+        let started = Instant::now();
+        let ran = run(scenario, *options).map(|outcome| Ran { outcome, took: started.elapsed() });
+        done();
+        ran
+    })
+}
+
+/// Does something with each item, as many at a time as there are cores; the results have the order of
+/// the items.
+pub fn on_all_cores<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<Ran, RunError>>>> =
-        runs.iter().map(|_| Mutex::default()).collect();
+    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::default()).collect();
     thread::scope(|scope| {
-        for _ in 0..cores.min(runs.len()) {
+        for _ in 0..cores.min(items.len()) {
             scope.spawn(|| {
-                while let Some(((scenario, options), result)) = {
+                while let Some((item, result)) = {
                     let index = next.fetch_add(1, Relaxed);
-                    runs.get(index).zip(results.get(index))
+                    items.get(index).zip(results.get(index))
                 } {
-                    let started = Instant::now();
-                    let ran = run(scenario, *options)
-                        .map(|outcome| Ran { outcome, took: started.elapsed() });
-                    *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(ran);
-                    done();
+                    let worked = work(item);
+                    *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(worked);
                 }
             });
         }
     });
-    // A run that panics ends in an error, so each place is taken.
+    // Work that panics takes the scope with it, so each place is taken.
     let take =
         |result: Mutex<Option<_>>| result.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.into_iter().filter_map(take).collect()

@@ -91,14 +91,14 @@ fn a_phone_that_migrates_never_flickers_and_one_that_is_gone_is_shown_so() {
 /// The figures that Tern is held to, at 100 ms of round trip; the server's disk takes 2 ms.
 #[test]
 fn phones_are_back_within_two_round_trips() {
-    let disk_rtts = 0.03;
+    let (case, disk_rtts) = (figures::Case::rtt(100.0, 0.0), 0.03);
     for gap_s in [2.0, 5.0, 10.0, 25.0, 45.0] {
-        let gap = figures::gaps(100.0, gap_s, 4).unwrap();
+        let gap = figures::gaps(&case, gap_s, 4).unwrap();
         assert!(gap.up_rtts.max(gap.down_rtts) <= 2.0 + disk_rtts, "{gap:?}");
     }
-    let handovers = figures::handovers(100.0, 2).unwrap();
+    let handovers = figures::handovers(&case, 2).unwrap();
     assert!(handovers.worst_rtts <= 1.5, "{handovers:?}");
-    let starts = figures::starts(100.0, 2).unwrap();
+    let starts = figures::starts(&case, 2).unwrap();
     assert!(starts.cold_worst_rtts <= 2.0 + disk_rtts, "{starts:?}");
     assert!(starts.resumed_worst_rtts <= 1.0 + disk_rtts, "{starts:?}");
 }
@@ -106,7 +106,8 @@ fn phones_are_back_within_two_round_trips() {
 #[test]
 fn a_lost_packet_holds_up_few_other_messages() {
     // Each message passes two links that lose 2%, so 4% are late whatever is done.
-    let late = figures::late(100.0, 0.02, &ClientVariant::default(), 1).unwrap();
+    let late =
+        figures::late(&figures::Case::rtt(100.0, 0.02), &ClientVariant::default(), 1).unwrap();
     assert!(late.late < 0.07, "{late:?}");
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Case;
 use crate::{
     run::{Options, Outcome, RunError, percentile, run},
     scenario::{EventLine, Handover, Load, Scenario},
@@ -39,18 +40,19 @@ pub struct Handovers {
 const GAP_AT_S: f64 = 10.0;
 
 /// A phone has no network for `gap_s` seconds and comes back with another address; both directions have
-/// a message every second.
+/// a message every second, or as many as the case bears.
 ///
 /// # Errors
 ///
 /// [`RunError`] if a run fails; a broken promise is one here.
-pub fn gaps(rtt_ms: f64, gap_s: f64, seeds: u64) -> Result<Gap, RunError> {
+pub fn gaps(case: &Case, gap_s: f64, seeds: u64) -> Result<Gap, RunError> {
+    let rtt_ms = case.rtt_ms();
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for seed in 0..seeds {
         // Gaps that begin at various moments between two messages.
         let at_s = GAP_AT_S + seed as f64 * 0.037 % 1.0;
         let scenario = scenario(
-            rtt_ms,
+            case,
             at_s + gap_s + 20.0,
             EventLine {
                 at_s,
@@ -84,31 +86,34 @@ pub fn gaps(rtt_ms: f64, gap_s: f64, seeds: u64) -> Result<Gap, RunError> {
     })
 }
 
-/// A phone changes its network every two seconds, ten times; each direction has ten messages a second.
+/// A phone changes its network ten times, every two seconds or ten round trips, whichever is longer; each direction has ten messages a second, or
+/// as many as the case bears. A handover in whose second nobody writes isn't counted.
 ///
 /// # Errors
 ///
 /// [`RunError`] if a run fails; a broken promise is one here.
-pub fn handovers(rtt_ms: f64, seeds: u64) -> Result<Handovers, RunError> {
+pub fn handovers(case: &Case, seeds: u64) -> Result<Handovers, RunError> {
+    let rtt_ms = case.rtt_ms();
+    let every_s = (rtt_ms / 100.0).max(2.0);
     let mut stalls = Vec::new();
     for seed in 0..seeds {
         let at_s = 5.0 + seed as f64 * 0.0137 % 0.1;
         let mut scenario = scenario(
-            rtt_ms,
-            30.0,
+            case,
+            at_s + every_s * 10.0 + 5.0,
             EventLine {
                 at_s,
-                every_s: Some(2.0),
-                until_s: Some(25.0),
+                every_s: Some(every_s),
+                until_s: Some(at_s + every_s * 9.5),
                 handover: Some(Handover { phones: vec!["p0".into()], ..Handover::default() }),
                 ..EventLine::default()
             },
         );
-        scenario.load.messages_per_s = 20.0;
+        scenario.load.messages_per_s = case.messages_per_s.min(20.0);
         let outcome = good(run(&scenario, Options { seed, ..Options::default() })?)?;
         let usual_ms = percentile(&outcome.arrivals_ms(), 0.5);
         for handover in 0..10 {
-            let from_ms = (at_s + f64::from(handover) * 2.0) * 1_000.0;
+            let from_ms = (at_s + f64::from(handover) * every_s) * 1_000.0;
             let longest = outcome
                 .delays
                 .iter()
@@ -117,8 +122,8 @@ pub fn handovers(rtt_ms: f64, seeds: u64) -> Result<Handovers, RunError> {
                     arrived_ms >= from_ms && delay.sent_ms < from_ms + 1_000.0
                 })
                 .filter_map(|delay| delay.arrived_after_ms)
-                .fold(0.0, f64::max);
-            stalls.push((longest - usual_ms).max(0.0) / rtt_ms);
+                .max_by(f64::total_cmp);
+            stalls.extend(longest.map(|ms| (ms - usual_ms).max(0.0) / rtt_ms));
         }
     }
     stalls.sort_by(f64::total_cmp);
@@ -130,13 +135,13 @@ pub fn handovers(rtt_ms: f64, seeds: u64) -> Result<Handovers, RunError> {
     })
 }
 
-fn scenario(rtt_ms: f64, seconds: f64, event: EventLine) -> Scenario {
+fn scenario(case: &Case, seconds: f64, event: EventLine) -> Scenario {
     Scenario {
         about: String::new(),
         seconds,
         settle_s: 120.0,
-        phones: super::phones(2, rtt_ms, 0.0),
-        load: Load { messages_per_s: 2.0, ..Load::default() },
+        phones: case.phones(2),
+        load: Load { messages_per_s: case.messages_per_s.min(2.0), ..Load::default() },
         client: Default::default(),
         events: vec![event],
     }

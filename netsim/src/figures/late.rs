@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::gap::good;
+use super::{Case, gap::good};
 use crate::{
     run::{Options, RunError, percentile, run},
     scenario::{ClientVariant, Load, Pattern, Scenario},
@@ -11,8 +11,6 @@ use crate::{
 /// Delays of messages on lossy links, over all seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Late {
-    /// Each link's loss.
-    pub loss: f64,
     /// Median, in milliseconds.
     pub p50_ms: f64,
     /// 90th percentile.
@@ -27,13 +25,12 @@ pub struct Late {
     pub messages: usize,
 }
 
-/// Fifty messages a second in ten conversations of one phone with ten others, all with this round trip and
-/// this loss on each link.
+/// As many messages a second as the case says, for a minute, in ten conversations of one phone with ten others.
 ///
 /// # Errors
 ///
 /// [`RunError`] if a run fails; a broken promise is one here.
-pub fn late(rtt_ms: f64, loss: f64, client: &ClientVariant, seeds: u64) -> Result<Late, RunError> {
+pub fn late(case: &Case, client: &ClientVariant, seeds: u64) -> Result<Late, RunError> {
     let mut all = Vec::new();
     let mut worst_late: f64 = 0.0;
     for seed in 0..seeds {
@@ -41,8 +38,12 @@ pub fn late(rtt_ms: f64, loss: f64, client: &ClientVariant, seeds: u64) -> Resul
             about: String::new(),
             seconds: 60.0,
             settle_s: 120.0,
-            phones: super::phones(11, rtt_ms, loss),
-            load: Load { pattern: Pattern::Hub, messages_per_s: 50.0, ..Load::default() },
+            phones: case.phones(11),
+            load: Load {
+                pattern: Pattern::Hub,
+                messages_per_s: case.messages_per_s,
+                ..Load::default()
+            },
             client: client.clone(),
             events: Vec::new(),
         };
@@ -54,7 +55,6 @@ pub fn late(rtt_ms: f64, loss: f64, client: &ClientVariant, seeds: u64) -> Resul
     let p50_ms = percentile(&all, 0.5);
     let late = all.iter().filter(|ms| **ms > p50_ms + 50.0).count();
     Ok(Late {
-        loss,
         p50_ms,
         p90_ms: percentile(&all, 0.9),
         p99_ms: percentile(&all, 0.99),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::gap::good;
+use super::{Case, gap::good};
 use crate::{
     run::{Options, RunError, percentile, run},
     scenario::{EventLine, ForSome, Load, Scenario},
@@ -27,22 +27,18 @@ const BACK_S: f64 = 70.0;
 /// How long it was away: longer than any time-out.
 const AWAY_S: f64 = 60.0;
 
-/// Starts over several seeds in a network without loss.
+/// Starts over several seeds.
 ///
 /// # Errors
 ///
 /// [`RunError`] if a run fails; a broken promise is one here.
-pub fn starts(rtt_ms: f64, seeds: u64) -> Result<Starts, RunError> {
+pub fn starts(case: &Case, seeds: u64) -> Result<Starts, RunError> {
     let (mut cold, mut resumed) = (Vec::new(), Vec::new());
     for seed in 0..seeds {
         let away = || ForSome { phones: vec!["p0".into()], for_s: AWAY_S };
         let line = EventLine { at_s: BACK_S - AWAY_S, ..EventLine::default() };
-        cold.push(sent_rtts(
-            rtt_ms,
-            seed,
-            EventLine { kill_client: Some(away()), ..line.clone() },
-        )?);
-        resumed.push(sent_rtts(rtt_ms, seed, EventLine { dead_interface: Some(away()), ..line })?);
+        cold.push(sent_rtts(case, seed, EventLine { kill_client: Some(away()), ..line.clone() })?);
+        resumed.push(sent_rtts(case, seed, EventLine { dead_interface: Some(away()), ..line })?);
     }
     cold.sort_by(f64::total_cmp);
     resumed.sort_by(f64::total_cmp);
@@ -55,12 +51,12 @@ pub fn starts(rtt_ms: f64, seeds: u64) -> Result<Starts, RunError> {
 }
 
 /// From the moment of coming back until the first message that then waits or is sent is accepted.
-fn sent_rtts(rtt_ms: f64, seed: u64, event: EventLine) -> Result<f64, RunError> {
+fn sent_rtts(case: &Case, seed: u64, event: EventLine) -> Result<f64, RunError> {
     let scenario = Scenario {
         about: String::new(),
         seconds: BACK_S + 10.0,
         settle_s: 120.0,
-        phones: super::phones(2, rtt_ms, 0.0),
+        phones: case.phones(2),
         // One of the messages is sent in the very moment.
         load: Load { messages_per_s: 1.0, both_ways: false, ..Load::default() },
         client: Default::default(),
@@ -72,5 +68,5 @@ fn sent_rtts(rtt_ms: f64, seed: u64, event: EventLine) -> Result<f64, RunError> 
         let accepted_ms = delay.sent_ms + delay.accepted_after_ms?;
         (accepted_ms > back_ms).then_some(accepted_ms - back_ms)
     });
-    Ok(accepted.fold(f64::INFINITY, f64::min) / rtt_ms)
+    Ok(accepted.fold(f64::INFINITY, f64::min) / case.rtt_ms())
 }

@@ -6,7 +6,7 @@
 //! - [`Page`]: what such plots are put into; their colours come from its style.
 //! - [`Course`], [`course()`]: what happened to a run, over time.
 //! - [`findings`]: the figures of a run; [`Comparison`]: those of two scenarios.
-//! - [`runs_page`], [`comparison_page`]: pages about runs.
+//! - [`runs_page`], [`comparison_page`]: pages about runs; [`Held`]: what is measured profile by profile.
 //! - [`number`], [`TextTable`]: the same for a terminal.
 //!
 //! ```
@@ -24,6 +24,7 @@ mod course;
 mod distribution;
 mod figure;
 mod findings;
+mod held;
 mod page;
 mod runs_page;
 mod scene;
@@ -37,6 +38,7 @@ pub use self::{
     distribution::{Curve, distribution},
     figure::{Figure, Summary, median},
     findings::{LATE_AFTER_MEDIAN_MS, findings, longest_stalls_ms, reconnects},
+    held::{Held, profile_markdown},
     page::{Cell, Page},
     runs_page::{RunReport, comparison_page, runs_page},
     scene::{course, recoveries_ms},

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Cell, Comparison, Curve, Figure, Page, Summary, course, distribution, findings,
-    longest_stalls_ms, number, reconnects, scene::MOST_LANES, spread,
+    Cell, Comparison, Curve, Figure, Held, Page, Summary, course, distribution, findings,
+    held::held_section, longest_stalls_ms, number, reconnects, scene::MOST_LANES, spread,
 };
 use crate::{run::Outcome, scenario::Scenario};
 
@@ -53,14 +53,17 @@ impl RunReport {
     }
 }
 
-/// A page about runs, with an overview if there are several.
-pub fn runs_page(title: &str, runs: &[RunReport]) -> String {
+/// A page about runs, with an overview if there are several, and what is held in each profile if it was measured.
+pub fn runs_page(title: &str, runs: &[RunReport], held: Option<&Held>) -> String {
     let mut page = Page::new(title);
     page.element(
         "p",
         "Each run has the real server and real clients in virtual time on a simulated network. Its command \
          repeats it, packet for packet.",
     );
+    if let Some(held) = held {
+        held_section(&mut page, held);
+    }
     if runs.len() > 1 {
         overview(&mut page, runs);
     }

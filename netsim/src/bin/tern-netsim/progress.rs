@@ -31,9 +31,14 @@ pub(crate) fn run_shown(scenario: &Scenario, options: Options) -> Result<Outcome
     })
 }
 
-/// A bar of so many runs.
+/// A bar of so many runs or figures.
 pub(crate) fn runs(count: usize) -> ProgressBar {
     bar(count as u64, "{wide_bar} {pos}/{len} runs {elapsed}")
+}
+
+/// A bar of so many profiles.
+pub(crate) fn profiles(count: usize) -> ProgressBar {
+    bar(count as u64, "{wide_bar} {pos}/{len} profiles {elapsed}")
 }
 
 /// Hidden unless standard error is a terminal, which indicatif sees to.

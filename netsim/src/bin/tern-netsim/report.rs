@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 
-use tern_netsim::{report::runs_page, scenario::BUNDLED};
+use tern_netsim::{
+    figures::Case,
+    report::{Held, runs_page},
+    scenario::BUNDLED,
+};
 
 use crate::{
     chosen::{self, Chosen},
     failure::{Failure, print_text, write_file},
+    figures,
     seeds::run_all_seeds,
 };
 
@@ -28,6 +33,13 @@ pub(crate) struct Args {
     /// How many seeds: 1, 2 and so on. The first one is plotted.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     seeds: u32,
+    /// Also measure what Tern is held to in every profile, as `tern-netsim figures --profile all` does, with so many
+    /// seeds.
+    #[arg(long, value_name = "SEEDS", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    figures: Option<u64>,
+    /// Show beside these figures what another system achieves: what its script in netsim/peers told with --json.
+    #[arg(long, value_name = "FILE.json", requires = "figures")]
+    beside: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -38,8 +50,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let chosen = names.iter().map(|name| name.parse()).collect::<Result<Vec<Chosen>, _>>()?;
     // Better to know it before than after the runs.
     write_file(&args.out, "")?;
+    let peer = args.beside.as_deref().map(figures::read_peer).transpose()?;
+    let held = match args.figures {
+        Some(seeds) => {
+            Some(Held { profiles: figures::in_profiles(&Case::profiles(), seeds)?, peer })
+        }
+        None => None,
+    };
     let reports = run_all_seeds(chosen, args.seeds)?;
-    write_file(&args.out, &runs_page("Tern under bad networks", &reports))?;
+    write_file(&args.out, &runs_page("Tern under bad networks", &reports, held.as_ref()))?;
     let mut text = String::new();
     for report in &reports {
         let verdict = if report.is_good() { "every promise kept" } else { "BROKEN" };

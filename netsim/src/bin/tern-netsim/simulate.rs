@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             scenario: chosen.scenario.clone(),
             outcomes: vec![outcome.clone()],
         };
-        write_file(path, &runs_page(&chosen.text, &[report]))?;
+        write_file(path, &runs_page(&chosen.text, &[report], None))?;
     }
     if args.json {
         print_json(&Printed {
