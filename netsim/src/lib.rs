@@ -4,6 +4,7 @@
 //!   Pure data in, a verdict out.
 //! - [`sim`]: the real server and the real client on a simulated network in virtual time.
 //! - [`scenario`]: what happens in such a world, as a file; [`run`]: a run of one; [`series`]: many at once.
+//! - [`parity`]: the same job in virtual and in real time.
 //! - [`fuzz`]: runs of random scenarios. [`figures`]: what Tern is held to, measured.
 //! - [`app`]: the application that is put under load.
 //! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
@@ -29,6 +30,7 @@ pub mod fuzz;
 pub mod journal;
 pub mod lateness;
 pub mod link;
+pub mod parity;
 pub mod path;
 pub mod profile;
 pub mod proxy;

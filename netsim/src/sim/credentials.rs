@@ -2,16 +2,18 @@
 
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
+use tern_client::{Entitlement, Registration};
 
 use super::{seed_bytes, seed_for};
 
 /// The name in the certificate.
-pub(super) const NAME: &str = "tern";
+const NAME: &str = "tern";
 
 /// What comes before the 32 secret bytes of an Ed25519 key in PKCS #8 (RFC 8410, section 7).
 const PKCS8_ED25519: [u8; 16] = [
@@ -57,11 +59,25 @@ impl Credentials {
         self.dir.path()
     }
 
-    pub(super) fn cert_file(&self) -> PathBuf {
+    /// What a new account's client needs to know.
+    pub(crate) fn registration(&self, server: SocketAddr, name: &str) -> Registration {
+        Registration {
+            server: tern_client::Server {
+                address: server.to_string(),
+                name: Some(NAME.to_owned()),
+                ca_pem: self.ca_pem.clone(),
+            },
+            name: name.to_owned(),
+            label: "simulated".to_owned(),
+            entitlement: Entitlement::None,
+        }
+    }
+
+    pub(crate) fn cert_file(&self) -> PathBuf {
         self.dir.path().join("cert.pem")
     }
 
-    pub(super) fn key_file(&self) -> PathBuf {
+    pub(crate) fn key_file(&self) -> PathBuf {
         self.dir.path().join("key.pem")
     }
 }

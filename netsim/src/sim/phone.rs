@@ -12,9 +12,9 @@ use std::{
 };
 
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
-use tern_client::{Client, Events, Network, OpenError, RegisterError, Registration, Settings};
+use tern_client::{Client, Events, Network, OpenError, RegisterError, Settings};
 
-use super::{BEGINNING_MS, Credentials, HostId, Net, SimSocket, credentials, seed_bytes, seed_for};
+use super::{BEGINNING_MS, Credentials, HostId, Net, SimSocket, seed_bytes, seed_for};
 
 /// How often the folder of a process that was killed is tried; its last task ends at once.
 const TRIES: u32 = 100;
@@ -115,16 +115,7 @@ impl Phone {
         server: SocketAddr,
         credentials: &Credentials,
     ) -> Result<tern_client::Identity, PhoneError> {
-        let registration = Registration {
-            server: tern_client::Server {
-                address: server.to_string(),
-                name: Some(credentials::NAME.to_owned()),
-                ca_pem: credentials.ca_pem().to_owned(),
-            },
-            name: name.to_owned(),
-            label: "simulated".to_owned(),
-            entitlement: tern_client::Entitlement::None,
-        };
+        let registration = credentials.registration(server, name);
         client.register(registration).await.map_err(PhoneError::Register)
     }
 

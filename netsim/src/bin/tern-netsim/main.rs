@@ -16,6 +16,7 @@ mod emulate;
 mod failure;
 mod figures;
 mod fuzz;
+mod parity;
 mod path_options;
 mod profiles;
 mod progress;
@@ -56,6 +57,7 @@ enum Command {
     Emulate(emulate::Args),
     Figures(figures::Args),
     Fuzz(fuzz::Args),
+    Parity(parity::Args),
     Profiles(profiles::Args),
     Proxy(proxy::Args),
     Report(report::Args),
@@ -91,6 +93,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Emulate(args) => emulate::run(&args),
         Command::Figures(args) => figures::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Parity(args) => parity::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::Proxy(args) => proxy::run(&args),
         Command::Report(args) => report::run(&args),
