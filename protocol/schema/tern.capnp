@@ -139,8 +139,9 @@ struct Limits {
   unansweredSends @1 :UInt16;    # sends without an answer, per uplink
   requests @2 :UInt16;           # requests without a response
   watches @3 :UInt16;            # accounts whose presence is watched at once
-  idleForMs @4 :UInt32;          # a connection without any packet for so long is dead
+  idleForMs @4 :UInt32;          # an active client that is silent for so long is held for gone
   streamIdleForMs @5 :UInt32;    # an uplink or downlink that is silent for so long may be ended
+  inactiveIdleForMs @6 :UInt32;  # the same as idleForMs for an inactive client; 0: idleForMs
 }
 
 struct Rejected {
@@ -170,6 +171,7 @@ struct Request {
     setActive @7 :Bool;           # false: presence and typing are held back, receipts batched
     watch @8 :List(UInt64);       # accounts whose presence is wanted; answered by presence
     unwatch @9 :List(UInt64);
+    address @10 :Void;            # where the server sees this client; answered by address
   }
 }
 
@@ -182,6 +184,7 @@ struct Response {
     devices @4 :List(Device);
     link @5 :Link;
     presence @6 :List(Presence);
+    address @7 :Address;
   }
 }
 
@@ -207,6 +210,13 @@ struct Device {
 struct Link {
   token @0 :Text;        # works once
   validForMs @1 :UInt64;
+}
+
+struct Address {
+  # Where the packets of this connection come from, as the server sees it: behind a router that
+  # translates ports, the router's outer address. It changes when the router has forgotten the client.
+  ip @0 :Data;      # 4 bytes or 16, in network order; never IPv4 mapped to IPv6
+  port @1 :UInt16;
 }
 
 struct Presence {

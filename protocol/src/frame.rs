@@ -1,7 +1,7 @@
 //! The frames, as owned values. `schema/tern.capnp` says what each field means; the types here add
 //! what a field must be, so that a decoded [`Frame`] has only possible values.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -240,8 +240,11 @@ pub struct Limits {
     pub requests: u16,
     /// Accounts watched at once.
     pub watches: u16,
-    /// Silence after which a connection is dead, in milliseconds.
+    /// Silence after which an active client is held for gone, in milliseconds.
     pub idle_for_ms: u32,
+    /// The same for an inactive client, in milliseconds; 0, from a server that doesn't know it: as for an
+    /// active one.
+    pub inactive_idle_for_ms: u32,
     /// Silence after which a stream may be ended, in milliseconds.
     pub stream_idle_for_ms: u32,
 }
@@ -255,6 +258,7 @@ impl Default for Limits {
             requests: limits::REQUESTS,
             watches: limits::WATCHES,
             idle_for_ms: limits::IDLE_FOR_MS,
+            inactive_idle_for_ms: limits::INACTIVE_IDLE_FOR_MS,
             stream_idle_for_ms: limits::STREAM_IDLE_FOR_MS,
         }
     }
@@ -314,6 +318,8 @@ pub enum RequestBody {
     Watch(Vec<AccountId>),
     /// Wants it no more.
     Unwatch(Vec<AccountId>),
+    /// Where does the server see this client?
+    Address,
     /// A request of a later revision, with its union tag.
     Unknown(u16),
 }
@@ -354,6 +360,8 @@ pub enum ResponseBody {
     },
     /// Presence of the accounts asked for.
     Presence(Vec<Presence>),
+    /// Where the server sees the client: its own address, or that of the router before it.
+    Address(SocketAddr),
 }
 
 /// An account and its name.

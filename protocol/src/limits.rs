@@ -58,5 +58,7 @@ pub const REQUESTS: u16 = 16;
 pub const WATCHES: u16 = 256;
 /// Default of `Limits.idleForMs`.
 pub const IDLE_FOR_MS: u32 = 30_000;
+/// Default of `Limits.inactiveIdleForMs`.
+pub const INACTIVE_IDLE_FOR_MS: u32 = 600_000;
 /// Default of `Limits.streamIdleForMs`.
 pub const STREAM_IDLE_FOR_MS: u32 = 30_000;

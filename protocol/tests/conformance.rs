@@ -307,6 +307,13 @@ fn the_limits_are_those_of_the_code() {
             format!("`Limits.idleForMs`, default {}", seconds(limits::IDLE_FOR_MS.into())),
         ),
         (
+            "silence of an inactive client",
+            format!(
+                "`Limits.inactiveIdleForMs`, default {}",
+                seconds(limits::INACTIVE_IDLE_FOR_MS.into())
+            ),
+        ),
+        (
             "silence of a stream",
             format!(
                 "`Limits.streamIdleForMs`, default {}",

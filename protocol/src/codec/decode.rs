@@ -1,4 +1,7 @@
-use std::fmt;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::Bytes;
 use capnp::{
@@ -346,6 +349,7 @@ fn read_welcome(from: wire::welcome::Reader<'_>) -> Result<Welcome> {
             requests: limit.get_requests(),
             watches: limit.get_watches(),
             idle_for_ms: limit.get_idle_for_ms(),
+            inactive_idle_for_ms: limit.get_inactive_idle_for_ms(),
             stream_idle_for_ms: limit.get_stream_idle_for_ms(),
         },
         extensions: extensions(from.get_extensions()?)?,
@@ -365,6 +369,7 @@ fn read_request(from: wire::request::Reader<'_>) -> Result<Request> {
         Ok(Which::SetActive(active)) => RequestBody::SetActive(active),
         Ok(Which::Watch(list)) => RequestBody::Watch(accounts(list?)?),
         Ok(Which::Unwatch(list)) => RequestBody::Unwatch(accounts(list?)?),
+        Ok(Which::Address(())) => RequestBody::Address,
     };
     Ok(Request { id: from.get_id(), body })
 }
@@ -427,6 +432,14 @@ fn read_response(from: wire::response::Reader<'_>) -> Result<Response> {
                 return Err(DecodeError::Malformed("too many presences"));
             }
             ResponseBody::Presence(list.iter().map(read_presence).collect::<Result<_>>()?)
+        }
+        Which::Address(from) => {
+            let from = from?;
+            let bytes = from.get_ip()?;
+            let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+            let ip = v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
+            let ip = ip.map_err(|_| DecodeError::Malformed("an address of impossible length"))?;
+            ResponseBody::Address(SocketAddr::new(ip, from.get_port()))
         }
     };
     Ok(Response { id: from.get_id(), body })

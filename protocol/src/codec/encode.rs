@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use capnp::message::{Builder, HeapAllocator};
 
@@ -237,6 +239,7 @@ fn write_welcome(welcome: &Welcome, mut to: wire::welcome::Builder<'_>) {
     limits.set_requests(welcome.limits.requests);
     limits.set_watches(welcome.limits.watches);
     limits.set_idle_for_ms(welcome.limits.idle_for_ms);
+    limits.set_inactive_idle_for_ms(welcome.limits.inactive_idle_for_ms);
     limits.set_stream_idle_for_ms(welcome.limits.stream_idle_for_ms);
     write_ids(&welcome.extensions, to.init_extensions(len(&welcome.extensions)));
 }
@@ -254,6 +257,7 @@ fn write_request(request: &Request, mut to: wire::request::Builder<'_>) {
         RequestBody::SetActive(active) => to.set_set_active(*active),
         RequestBody::Watch(accounts) => write_accounts(accounts, to.init_watch(len(accounts))),
         RequestBody::Unwatch(accounts) => write_accounts(accounts, to.init_unwatch(len(accounts))),
+        RequestBody::Address => to.set_address(()),
     }
 }
 
@@ -300,6 +304,14 @@ fn write_response(response: &Response, mut to: wire::response::Builder<'_>) {
             for (index, presence) in (0..).zip(all) {
                 write_presence(presence, list.reborrow().get(index));
             }
+        }
+        ResponseBody::Address(address) => {
+            let mut to = to.init_address();
+            match address.ip() {
+                IpAddr::V4(ip) => to.set_ip(&ip.octets()),
+                IpAddr::V6(ip) => to.set_ip(&ip.octets()),
+            }
+            to.set_port(address.port());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Frames of every kind with arbitrary values, all of them possible.
 
+use std::net::{IpAddr, SocketAddr};
+
 use bytes::Bytes;
 
 use super::Source;
@@ -197,6 +199,7 @@ pub fn welcome(from: &mut Source<'_>) -> Welcome {
             requests: from.u16(),
             watches: from.u16(),
             idle_for_ms: from.u32(),
+            inactive_idle_for_ms: from.u32(),
             stream_idle_for_ms: from.u32(),
         },
         extensions: extensions(from),
@@ -207,7 +210,7 @@ pub fn welcome(from: &mut Source<'_>) -> Welcome {
 pub fn request(from: &mut Source<'_>) -> Request {
     Request {
         id: from.u32(),
-        body: match from.below(9) {
+        body: match from.below(10) {
             0 => RequestBody::Ping,
             1 => RequestBody::Lookup(from.text(2 * limits::NAME_BYTES)),
             2 => RequestBody::Account(account_id(from)),
@@ -216,7 +219,8 @@ pub fn request(from: &mut Source<'_>) -> Request {
             5 => RequestBody::CreateLink,
             6 => RequestBody::SetActive(from.bool()),
             7 => RequestBody::Watch(list(from, limits::WATCH_LIST, account_id)),
-            _ => RequestBody::Unwatch(list(from, limits::WATCH_LIST, account_id)),
+            8 => RequestBody::Unwatch(list(from, limits::WATCH_LIST, account_id)),
+            _ => RequestBody::Address,
         },
     }
 }
@@ -225,7 +229,7 @@ pub fn request(from: &mut Source<'_>) -> Request {
 pub fn response(from: &mut Source<'_>) -> Response {
     Response {
         id: from.u32(),
-        body: match from.below(6) {
+        body: match from.below(7) {
             0 => ResponseBody::Error {
                 code: code(from),
                 text: from.text(limits::ERROR_TEXT_BYTES),
@@ -244,7 +248,14 @@ pub fn response(from: &mut Source<'_>) -> Response {
                 token: secret_text(from, limits::TOKEN_BYTES),
                 valid_for_ms: from.u64(),
             },
-            _ => ResponseBody::Presence(list(from, limits::WATCH_LIST, presence)),
+            5 => ResponseBody::Presence(list(from, limits::WATCH_LIST, presence)),
+            _ => {
+                let ip = match from.bool() {
+                    true => IpAddr::from(from.array::<4>()),
+                    false => IpAddr::from(from.array::<16>()),
+                };
+                ResponseBody::Address(SocketAddr::new(ip, from.u16()))
+            }
         },
     }
 }

@@ -173,6 +173,7 @@ fn welcomes(all: &mut Vec<(&'static str, Frame)>) {
                     requests: 0,
                     watches: 0,
                     idle_for_ms: 0,
+                    inactive_idle_for_ms: 0,
                     stream_idle_for_ms: 0,
                 },
                 extensions: Vec::new(),
@@ -252,6 +253,7 @@ fn requests(all: &mut Vec<(&'static str, Frame)>) {
         ("request: watch nobody", 8, RequestBody::Watch(Vec::new())),
         ("request: watch", 9, RequestBody::Watch(vec![account(BOB), account(u64::MAX)])),
         ("request: unwatch", u32::MAX, RequestBody::Unwatch(vec![account(BOB)])),
+        ("request: address", 10, RequestBody::Address),
     ] {
         all.push((name, Frame::Request(Request { id, body })));
     }
@@ -311,6 +313,12 @@ fn responses(all: &mut Vec<(&'static str, Frame)>) {
                 presence(2, PresenceState::Offline, NOW_MS - 5_000),
                 presence(u64::MAX, PresenceState::Unknown, 0),
             ]),
+        ),
+        ("response: address, IPv4", 8, ResponseBody::Address(([203, 0, 113, 77], 40_001).into())),
+        (
+            "response: address, IPv6",
+            9,
+            ResponseBody::Address(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x4d], 65_535).into()),
         ),
     ] {
         all.push((name, Frame::Response(Response { id, body })));

@@ -1,6 +1,8 @@
 //! Frames as JSON, by the rules of `vectors/README.md`: those of `capnp convert binary:json`, with
 //! `Data` in hex and every field present.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 use tern_protocol::frame::*;
 
@@ -59,6 +61,7 @@ pub(crate) fn of(frame: &Frame) -> Value {
                 "watches": it.limits.watches,
                 "idleForMs": it.limits.idle_for_ms,
                 "streamIdleForMs": it.limits.stream_idle_for_ms,
+                "inactiveIdleForMs": it.limits.inactive_idle_for_ms,
             },
             "extensions": it.extensions,
         }}),
@@ -211,6 +214,7 @@ fn request(it: &Request) -> Value {
         RequestBody::SetActive(active) => ("setActive", json!(active)),
         RequestBody::Watch(accounts) => ("watch", ids(accounts)),
         RequestBody::Unwatch(accounts) => ("unwatch", ids(accounts)),
+        RequestBody::Address => ("address", Value::Null),
         RequestBody::Unknown(tag) => ("unknown", json!(tag)),
     };
     json!({"id": it.id, arm: body})
@@ -244,6 +248,13 @@ fn response(it: &Response) -> Value {
             ("link", json!({"token": secret_text(token), "validForMs": long(*valid_for_ms)}))
         }
         ResponseBody::Presence(all) => ("presence", all.iter().map(presence).collect()),
+        ResponseBody::Address(it) => {
+            let ip = match it.ip() {
+                IpAddr::V4(ip) => hex(&ip.octets()),
+                IpAddr::V6(ip) => hex(&ip.octets()),
+            };
+            ("address", json!({"ip": ip, "port": it.port()}))
+        }
     };
     json!({"id": it.id, arm: body})
 }

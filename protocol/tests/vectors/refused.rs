@@ -444,6 +444,14 @@ fn lengths() -> Vec<Refused> {
         }
         all.push(malformed(format!("{what} that is null"), statement, make(Pointer::Null)));
     }
+    for length in [0, 3, 5, 15, 17] {
+        let ip = Pointer::Data(vec![1; length]);
+        all.push(malformed(
+            format!("an address of {length} bytes"),
+            "TERN-3.1-4",
+            response(7, Pointer::To(Struct(vec![443], vec![ip]))),
+        ));
+    }
     all
 }
 

@@ -96,6 +96,11 @@ pub(super) fn contradictions(config: &Config, figment: &Figment) -> Vec<Problem>
         "it must be less than listen.idle_for_ms, or connections die before it is sent",
     );
     refuse(
+        listen.inactive_idle_for_ms < listen.idle_for_ms,
+        "listen.inactive_idle_for_ms",
+        "it must not be less than listen.idle_for_ms: who looks is the one to be missed soonest",
+    );
+    refuse(
         listen.stream_receive_window_bytes > listen.receive_window_bytes,
         "listen.stream_receive_window_bytes",
         "it must not be more than listen.receive_window_bytes, which holds for all streams together",

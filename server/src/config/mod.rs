@@ -80,6 +80,7 @@ impl Config {
             requests: self.limits.requests,
             watches: self.limits.watches,
             idle_for_ms: self.listen.idle_for_ms,
+            inactive_idle_for_ms: self.listen.inactive_idle_for_ms,
             stream_idle_for_ms: self.listen.stream_idle_for_ms,
         }
     }

@@ -26,9 +26,13 @@ section! {
         /// UDP address and port. Port 0 lets the system pick one, which is printed.
         /// `[::]:7777` takes IPv4 and IPv6.
         address: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 7777));
-        /// A connection that is silent for so long is dead; clients are told. Longer is kinder to
-        /// batteries, shorter finds dead phones sooner.
+        /// A client with a user who looks is held for gone when nothing has come from it for so long, or a
+        /// tenth less; clients are told. Longer is kinder to batteries, shorter shows sooner who is offline.
         idle_for_ms: u32 = 30_000, in 5_000..=600_000;
+        /// The same for a client in the background, of which nobody is shown whether it is online.
+        /// It may be silent for two fifths of that, so ten minutes let a phone's radio sleep for four at a
+        /// time; longer gains little and keeps the connections of phones that are gone for longer.
+        inactive_idle_for_ms: u32 = 600_000, in 5_000..=3_600_000;
         /// A stream that is silent for so long may be ended; clients are told.
         stream_idle_for_ms: u32 = 30_000, in 1_000..=3_600_000;
         /// How often the server itself sends a packet on a silent connection; 0 leaves that to the

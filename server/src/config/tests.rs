@@ -172,6 +172,7 @@ fn lists_can_be_written_with_commas() {
 fn contradictions_are_refused() {
     for (settings, key) in [
         (&["listen.keep_alive_ms=30000"][..], "listen.keep_alive_ms"),
+        (&["listen.inactive_idle_for_ms=29999"], "listen.inactive_idle_for_ms"),
         (&["listen.receive_window_bytes=16384"], "listen.stream_receive_window_bytes"),
         (&["tls.cert_file=x"], "tls.cert_file"),
         (&["tls.key_file=x"], "tls.key_file"),

@@ -17,6 +17,7 @@ mod mailbox;
 mod requests;
 mod session;
 mod signal;
+mod silence;
 mod streams;
 mod transport;
 mod uplink;

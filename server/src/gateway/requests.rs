@@ -1,5 +1,7 @@
 //! Requests on the session stream and their responses.
 
+use std::net::SocketAddr;
+
 use tern_protocol::{
     code::Code,
     frame::{
@@ -81,6 +83,12 @@ async fn carry_out(session: &Session, body: RequestBody) -> Result<ResponseBody,
                 shared.hub.unwatch(session.device, account);
             }
             Ok(ResponseBody::Done)
+        }
+        RequestBody::Address => {
+            let address = session.connection.remote_address();
+            // A socket for both families shows IPv4 within IPv6.
+            let ip = address.ip().to_canonical();
+            Ok(ResponseBody::Address(SocketAddr::new(ip, address.port())))
         }
         RequestBody::Unknown(_) => refused(Code::UnknownRequest),
     }

@@ -31,6 +31,7 @@ use super::{
     limits::DeviceLimit,
     mailbox, requests,
     signal::Signal,
+    silence::{self, Silence},
     streams::{Connection, FrameWriter, Frames, Stop, var_int},
     uplink,
 };
@@ -246,6 +247,7 @@ pub(super) struct Running {
     streams: u32,
     /// The client's address when it last sent something on the session stream.
     address: SocketAddr,
+    silence: Silence,
     /// Ends when the downlink that was started last has its stream.
     last_turn: Option<oneshot::Receiver<()>>,
 }
@@ -267,6 +269,7 @@ impl Running {
             downlinks: 0,
             streams: session.shared.config.listen.bidi_streams,
             address: session.connection.remote_address(),
+            silence: Silence::new(Instant::now(), session.connection.stats().udp_rx.datagrams),
             last_turn: None,
             session: Arc::new(session),
         }
@@ -311,6 +314,7 @@ impl Running {
                 let hold = Duration::from_millis(limits::INACTIVE_RECEIPTS_MS);
                 release_receipts_at = Some(Instant::now() + hold);
             }
+            let timer = [leave_at, release_receipts_at].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = session.inbox.changed() => self.tell_events().await?,
@@ -365,11 +369,15 @@ impl Running {
                     }));
                     self.flush().await?;
                 }
-                () = at(leave_at) => return Err(Code::GoingAway),
-                () = at(release_receipts_at) => {
+                // One timer for both, since each has its room in the task.
+                () = at(timer) => {
+                    if leave_at.is_some() && leave_at == timer {
+                        return Err(Code::GoingAway);
+                    }
                     release_receipts_at = None;
                     session.inbox.release_receipts();
                 }
+                () = silence::too_long(&session, &mut self.silence) => return Err(GONE),
             }
             // Held for its drop.
             let _ = &entered;
@@ -454,6 +462,8 @@ impl Running {
     /// Writes to the session stream. A client that doesn't read it is waited for only as long as
     /// the connection is wanted.
     async fn flush(&mut self) -> Result<(), Code> {
+        // Boxed, since it is seldom waited for.
+        let silence = Box::pin(silence::too_long(&self.session, &mut self.silence));
         tokio::select! {
             biased;
             written = self.stream.writer.flush() => {
@@ -462,6 +472,7 @@ impl Running {
                 written.map_err(|_| GONE)
             }
             code = self.session.inbox.closing() => Err(code),
+            () = silence => Err(GONE),
         }
     }
 

@@ -120,7 +120,8 @@ pub fn server_config(
     let listen = &config.listen;
     let mut transport = TransportConfig::default();
     transport
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(listen.idle_for_ms))))
+        // For those who may be silent the longest; the session watches the others, see `silence.rs`.
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(listen.inactive_idle_for_ms))))
         .keep_alive_interval(
             (listen.keep_alive_ms > 0)
                 .then(|| Duration::from_millis(u64::from(listen.keep_alive_ms))),

@@ -234,3 +234,11 @@ async fn each_request_has_one_response_with_its_id() {
     }
     ann.done(RequestBody::Ping).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_told_where_it_is_seen() {
+    let world = World::start().await;
+    let mut ann = world.register("ann").await;
+    let address = world.endpoint.local_addr().unwrap();
+    assert_eq!(ann.ask(RequestBody::Address).await, ResponseBody::Address(address));
+}

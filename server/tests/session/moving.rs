@@ -2,7 +2,10 @@
 
 use std::net::UdpSocket;
 
-use tern_protocol::{code::Code, frame::RequestBody};
+use tern_protocol::{
+    code::Code,
+    frame::{RequestBody, ResponseBody},
+};
 
 use crate::common::{
     Key, World,
@@ -68,4 +71,16 @@ async fn a_downlink_with_nothing_under_way_goes_on() {
     up.send("three").await;
     move_away(&endpoint, &mut bob).await;
     up.send("four").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_was_forgotten_is_told_its_new_address() {
+    let world = World::start().await;
+    let (endpoint, mut bob) = register(&world, "bob").await;
+    for _ in 0..2 {
+        let address = ResponseBody::Address(endpoint.local_addr().unwrap());
+        assert_eq!(bob.ask(RequestBody::Address).await, address);
+        // With the very question that is the first packet from there.
+        endpoint.rebind(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    }
 }

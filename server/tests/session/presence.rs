@@ -2,7 +2,7 @@
 
 use tern_protocol::{
     code::Code,
-    frame::{Event, Presence, PresenceState, RequestBody},
+    frame::{Event, Frame, Hello, Presence, PresenceState, Request, RequestBody},
 };
 
 use crate::common::{
@@ -137,6 +137,63 @@ async fn a_device_that_vanishes_is_offline_after_a_while() {
         Event::Presence(Presence { state: PresenceState::Offline, .. })
     ));
     until("the session to end", async || world.metrics().sessions.get() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_sends_keeps_nobody_alive() {
+    let world = World::with(|config| config.listen.idle_for_ms = 5_000).await;
+    let [mut ann, bob] = world.two().await;
+    let mut up = ann.uplink(&bob).await;
+    up.send("hello").await;
+    let bob = bob.leave(&world).await;
+    let relay = Relay::to(world.server().address()).await;
+    let mut raw = Raw::connect(&world.endpoint, world.quic(), relay.address).await.unwrap();
+    let welcome = raw.hello_as(hello(bob.ticket())).await.unwrap();
+    ann.watch(&[welcome.account]).await;
+    relay.pass_up(0);
+    relay.pass_down(false);
+    // As long as he is connected the server has something to send to him.
+    until("bob to be gone", async || {
+        up.typing(true).await;
+        ann.done(RequestBody::Ping).await;
+        world.metrics().sessions.get() == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inactive_client_may_be_silent_for_longer() {
+    let world = World::with(|config| config.listen.idle_for_ms = 5_000).await;
+    let [mut ann, bob] = world.two().await;
+    let eve = world.register("eve").await;
+    assert_eq!(ann.welcome.limits.inactive_idle_for_ms, 600_000);
+    bob.uplink(&ann).await.send("hello").await;
+    let bobs_account = bob.account();
+    let mut silent = Vec::new();
+    for (away, active) in [(eve.leave(&world).await, false), (bob.leave(&world).await, true)] {
+        let relay = Relay::to(world.server().address()).await;
+        let mut raw = Raw::connect(&world.endpoint, world.quic(), relay.address).await.unwrap();
+        raw.hello_as(Hello { active, ..hello(away.ticket()) }).await.unwrap();
+        silent.push((raw, relay));
+    }
+    for (_, relay) in &silent {
+        relay.pass_up(0);
+        relay.pass_down(false);
+    }
+    until("bob to be offline", async || {
+        ann.watch(&[bobs_account]).await[0].state == PresenceState::Offline
+    })
+    .await;
+    assert_eq!(world.metrics().sessions.get(), 2, "she may be silent for ten minutes");
+    // From when she looks on, no longer.
+    let (eve, relay) = &mut silent[0];
+    relay.pass_up(usize::MAX);
+    relay.pass_down(true);
+    let body = RequestBody::SetActive(true);
+    eve.session.say(&Frame::Request(Request { id: 1, body })).await;
+    while !matches!(eve.session.frame().await, Frame::Response(_)) {}
+    relay.pass_up(0);
+    until("eve to be gone", async || world.metrics().sessions.get() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
