@@ -370,6 +370,7 @@ impl Client {
         {
             tracing::warn!(%error, "the socket can't be replaced");
         }
+        lock(&core.learner).network_changed();
         self.command(Command::NetworkChanged).await;
     }
 

@@ -13,7 +13,14 @@ use rand::{SeedableRng, rngs::StdRng};
 use tern_protocol::id::{AccountId, ConversationId};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::{event::ClientEvent, home::Home, sessions::Sessions, settings::Settings, store::Store};
+use crate::{
+    driver::{Learner, Signs},
+    event::ClientEvent,
+    home::Home,
+    sessions::Sessions,
+    settings::Settings,
+    store::Store,
+};
 
 /// News that wait for the application at most; see [`ClientEvent::Lagged`].
 const NOTICES: usize = 1_024;
@@ -47,6 +54,10 @@ pub(crate) struct Core {
     pub(crate) config: Mutex<Option<ClientConfig>>,
     /// The TLS sessions, which outlive what QUIC is told.
     pub(crate) sessions: Arc<Sessions>,
+    /// When something was last sent or came.
+    pub(crate) signs: Arc<Signs>,
+    /// What is known of the routers on the way.
+    pub(crate) learner: Mutex<Learner>,
     rng: Mutex<StdRng>,
     notices: mpsc::Sender<ClientEvent>,
     lagged: AtomicBool,
@@ -67,6 +78,8 @@ impl Core {
                 None => StdRng::from_os_rng(),
             }),
             active: AtomicBool::new(settings.active),
+            signs: Arc::new(Signs::new()),
+            learner: Mutex::new(Learner::new(settings.keep_alive)),
             settings,
             store,
             wakes: broadcast::channel(WAKES).0,

@@ -75,7 +75,7 @@ pub use events::Events;
 pub use home::HomeError;
 pub use identity::{Identity, Server};
 pub use network::{Network, ServerError, SystemNetwork};
-pub use settings::Settings;
+pub use settings::{KeepAlive, Settings};
 pub use store::{
     StoreError,
     conversations::Conversation,

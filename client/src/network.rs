@@ -18,6 +18,9 @@ use tern_protocol::congestion::Chat;
 
 use crate::{identity::Server, sessions::Sessions, settings::Settings};
 
+/// QUIC's idle time-out, in milliseconds: twice the longest silence that a server may allow.
+const IDLE_TIMEOUT: VarInt = VarInt::from_u32(7_200_000);
+
 /// Where sockets come from.
 ///
 /// The client makes one end point and keeps it. A simulator returns one over its own
@@ -153,8 +156,10 @@ fn transport(settings: &Settings) -> TransportConfig {
     transport
         .congestion_controller_factory(Arc::new(Chat::new(settings.initial_window_bytes)))
         .send_window(settings.send_window_bytes)
-        .keep_alive_interval(settings.keep_alive)
-        .max_idle_timeout(IdleTimeout::try_from(settings.idle_timeout).ok())
+        // The link keeps the connection alive, and notices when it is dead: QUIC asks nobody whether a
+        // router has forgotten the client, and its idle time-out is one for all times. So the server's holds.
+        .keep_alive_interval(None)
+        .max_idle_timeout(Some(IdleTimeout::from(IDLE_TIMEOUT)))
         .max_concurrent_bidi_streams(VarInt::from_u32(u32::from(settings.downlinks.max(4))))
         // The greeting needs one; further ones are for extensions, which this client doesn't have.
         .max_concurrent_uni_streams(VarInt::from_u32(2))

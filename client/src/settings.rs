@@ -2,8 +2,6 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tern_protocol::limits;
-
 use crate::network::{Network, SystemNetwork};
 
 /// Settings of a client; every field has a default, so set the ones that matter:
@@ -12,7 +10,10 @@ use crate::network::{Network, SystemNetwork};
 /// use std::time::Duration;
 /// let settings = tern_client::Settings {
 ///     active: false,
-///     keep_alive: Some(Duration::from_secs(14)),
+///     keep_alive: Some(tern_client::KeepAlive {
+///         inactive_most: Duration::from_secs(120),
+///         ..Default::default()
+///     }),
 ///     ..Default::default()
 /// };
 /// ```
@@ -28,10 +29,11 @@ pub struct Settings {
     /// Whether a user is looking. An inactive client gets no presence and no typing, and its receipts in
     /// batches, so that the radio sleeps.
     pub active: bool,
-    /// A packet is sent after so much silence; `None`: the connection may die in silence. 10 s keeps
-    /// the mappings of nearly all routers at a cost of about 360 packets an hour.
-    pub keep_alive: Option<Duration>,
-    /// A connection without any packet for so long is dead.
+    /// After how much silence a packet is sent; `None`: the connection may die in silence, and what the
+    /// server has for the client waits for its next connection.
+    pub keep_alive: Option<KeepAlive>,
+    /// A connection on which an answer is due and nothing comes for so long is dead, and the client says that it
+    /// has none. (Others are tried after 3 s already.)
     pub idle_timeout: Duration,
     /// How long one attempt to connect and sign in may take.
     pub connect_timeout: Duration,
@@ -65,8 +67,8 @@ impl Default for Settings {
             seed: None,
             time_of_day_ms: Arc::new(time_of_day_ms),
             active: true,
-            keep_alive: Some(Duration::from_secs(10)),
-            idle_timeout: Duration::from_millis(u64::from(limits::IDLE_FOR_MS)),
+            keep_alive: Some(KeepAlive::default()),
+            idle_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             send_window_bytes: 262_144,
             initial_window_bytes: 32_768,
@@ -77,6 +79,45 @@ impl Default for Settings {
             #[cfg(feature = "single-stream")]
             single_stream: false,
             software: concat!("tern-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// How long a client may be silent before it says something only to be remembered: by the server, which takes a
+/// silent client for gone, and by the routers in between, which forget where it is.
+///
+/// Within these bounds the client finds out by itself how long the routers remember. What the server says that
+/// it bears goes before all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// No shorter silence, whatever routers seem to forget or a server says of them. 5 s by default: no
+    /// router in use is known to forget sooner, and a server that lies costs no more than 720 packets an hour.
+    pub least: Duration,
+    /// The longest silence while a user looks. 15 s by default, and 12 s with a server that holds a silent
+    /// client for gone after 30 s: the radio is awake anyway, and the others see soon who is gone.
+    pub active_most: Duration,
+    /// The first silence that is tried while nobody looks, on a network of which nothing is known. 25 s by
+    /// default: the routers that are known to be impatient forget after 30 s.
+    pub inactive_first: Duration,
+    /// The longest silence while nobody looks. 4 min by default: what is longer saves little, as the radio
+    /// is awake for a twentieth of the time then, and routers should remember for 5 min (RFC 4787, REQ-5).
+    pub inactive_most: Duration,
+}
+
+impl KeepAlive {
+    /// A packet after so much silence, on every network and whether a user looks or not.
+    pub fn fixed(every: Duration) -> Self {
+        Self { least: every, active_most: every, inactive_first: every, inactive_most: every }
+    }
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self {
+            least: Duration::from_secs(5),
+            active_most: Duration::from_secs(15),
+            inactive_first: Duration::from_secs(25),
+            inactive_most: Duration::from_secs(240),
         }
     }
 }

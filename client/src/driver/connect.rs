@@ -220,7 +220,9 @@ impl HelloState<'_> {
     async fn sign_in(&mut self, early: Option<ZeroRttAccepted>) -> Result<Link, Failed> {
         let connection = io::with_streams(self.connection.clone(), &self.core.settings);
         let (send, recv) = connection.open_bi().await?;
-        let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(recv));
+        let signs = || self.core.signs.clone();
+        let mut writer = FrameWriter::new(send, signs());
+        let mut reader = FrameReader::new(recv, signs());
         reader.hold_limit();
         let ticket = match self.purpose {
             Purpose::SignIn => self.identity.ticket.clone(),
@@ -320,7 +322,7 @@ impl HelloState<'_> {
 
     /// The credential that needs the greeting's nonce.
     async fn signed(&self) -> Result<Credential, Failed> {
-        let greeting = greeting(&self.connection).await?;
+        let greeting = greeting(&self.connection, self.core).await?;
         let certificate = certificate_hash(&self.connection)?;
         let key = &self.identity.key;
         let credential = match (&self.purpose, self.identity.ids) {
@@ -349,9 +351,9 @@ impl HelloState<'_> {
     }
 }
 
-async fn greeting(connection: &Connection) -> Result<Greeting, Failed> {
+async fn greeting(connection: &Connection, core: &Core) -> Result<Greeting, Failed> {
     let stream: RecvStream = connection.accept_uni().await?;
-    match FrameReader::new(stream).next().await? {
+    match FrameReader::new(stream, core.signs.clone()).next().await? {
         Some(Frame::Greeting(greeting)) => Ok(greeting),
         _ => Err(unexpected(Code::UnexpectedFrame).into()),
     }

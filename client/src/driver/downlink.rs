@@ -30,8 +30,9 @@ pub(crate) async fn run(
     send: SendStream,
     recv: RecvStream,
 ) -> Result<(), ConnectError> {
-    let downlink =
-        Downlink { core, own, reader: FrameReader::new(recv), writer: FrameWriter::new(send) };
+    let (reader, writer) =
+        (FrameReader::new(recv, core.signs.clone()), FrameWriter::new(send, core.signs.clone()));
+    let downlink = Downlink { core, own, reader, writer };
     match downlink.run().await {
         Ok(()) => Ok(()),
         Err(Failed::Stream(IoError::Reset(_) | IoError::EarlyDataRejected)) => Ok(()),

@@ -1,6 +1,6 @@
 //! Frames over QUIC streams.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::BytesMut;
 use futures_util::FutureExt;
@@ -17,6 +17,7 @@ use tern_protocol::{
 #[cfg(feature = "single-stream")]
 pub(crate) use tern_single::{Connection, RecvStream, SendStream};
 
+use super::keep_alive::Signs;
 use crate::{
     error::{ConnectError, stream_code},
     settings::Settings,
@@ -101,12 +102,14 @@ pub(crate) struct FrameReader {
     deframer: Deframer,
     ready: VecDeque<Frame>,
     is_first: bool,
+    signs: Arc<Signs>,
 }
 
 impl FrameReader {
     /// A reader whose first frame is held to the limit for first frames.
-    pub(crate) fn new(stream: impl Into<RecvStream>) -> Self {
+    pub(crate) fn new(stream: impl Into<RecvStream>, signs: Arc<Signs>) -> Self {
         Self {
+            signs,
             stream: stream.into(),
             deframer: Deframer::new(limits::FIRST_FRAME_BYTES),
             ready: VecDeque::new(),
@@ -156,6 +159,7 @@ impl FrameReader {
             }
             match self.stream.read_chunk(BATCH_BYTES, true).now_or_never() {
                 Some(Ok(Some(chunk))) => {
+                    self.signs.note();
                     taken_bytes += chunk.bytes.len();
                     self.deframer.push(&chunk.bytes);
                 }
@@ -187,7 +191,9 @@ impl FrameReader {
     }
 
     async fn read(&mut self) -> Result<bool, IoError> {
-        match self.stream.read_chunk(BATCH_BYTES, true).await? {
+        let read = self.stream.read_chunk(BATCH_BYTES, true).await?;
+        self.signs.note();
+        match read {
             Some(chunk) => {
                 self.deframer.push(&chunk.bytes);
                 Ok(true)
@@ -201,11 +207,12 @@ impl FrameReader {
 pub(crate) struct FrameWriter {
     stream: SendStream,
     out: BytesMut,
+    signs: Arc<Signs>,
 }
 
 impl FrameWriter {
-    pub(crate) fn new(stream: SendStream) -> Self {
-        Self { stream, out: BytesMut::new() }
+    pub(crate) fn new(stream: SendStream, signs: Arc<Signs>) -> Self {
+        Self { stream, out: BytesMut::new(), signs }
     }
 
     /// Adds a frame to what the next flush sends.
@@ -222,6 +229,7 @@ impl FrameWriter {
     pub(crate) async fn flush(&mut self) -> Result<(), IoError> {
         if !self.out.is_empty() {
             self.stream.write_chunk(self.out.split().freeze()).await?;
+            self.signs.note();
         }
         Ok(())
     }
@@ -230,10 +238,12 @@ impl FrameWriter {
     pub(crate) fn finish(&mut self) {
         // It fails if the stream has ended, which is just as well.
         let _ = self.stream.finish();
+        self.signs.note();
     }
 
     /// Breaks the stream off.
     pub(crate) fn reset(&mut self, code: Code) {
         let _ = self.stream.reset(VarInt::from_u32(u32::from(code.value())));
+        self.signs.note();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use quinn::VarInt;
 use rand::Rng;
 use tern_protocol::{
     code::Code,
-    frame::{Event, Extension, Frame, GoAway, RequestBody, ResponseBody, Welcome},
+    frame::{Event, Extension, Frame, GoAway, Limits, RequestBody, ResponseBody, Welcome},
     grease,
     id::{AccountId, ConversationId},
     limits,
@@ -20,6 +20,7 @@ use tern_protocol::{
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
     task::JoinSet,
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -27,8 +28,8 @@ use super::{
     connect::close,
     downlink,
     io::{Connection, FrameReader, FrameWriter},
-    keep_alive::KeepAlive,
-    pulse::Pulse,
+    keep_alive::{Line, Mode, Question},
+    pulse::{Beat, Pulse},
     uplink::{self, Order, Starved},
 };
 use crate::{
@@ -57,8 +58,10 @@ pub(super) enum Origin {
     Name(String),
     /// The watch on presence.
     Watch,
-    /// The check after a change of the network.
-    Ping,
+    /// The check after a change of the network or of who looks.
+    Check,
+    /// The keep-alive.
+    KeepAlive(Question),
     /// Nobody.
     Nobody,
 }
@@ -100,7 +103,6 @@ pub(crate) struct Link {
     pub(super) reader: FrameReader,
     session: Session,
     own: Option<AccountId>,
-    window: u16,
     wakes: broadcast::Receiver<Wake>,
     uplinks: BTreeMap<ConversationId, mpsc::Sender<Order>>,
     starved: Arc<Starved>,
@@ -109,7 +111,11 @@ pub(crate) struct Link {
     /// Requests that wait until fewer are unanswered.
     queued: VecDeque<(RequestBody, Origin)>,
     pulse: Pulse,
-    keep_alive: KeepAlive,
+    line: Line,
+    /// A keep-alive is unanswered.
+    is_asking: bool,
+    limits: Limits,
+    active: bool,
     is_welcome: bool,
     went_away: bool,
 }
@@ -121,22 +127,25 @@ impl Link {
         writer: FrameWriter,
         reader: FrameReader,
     ) -> Self {
+        let sent = connection.stats().udp_tx.datagrams;
         Self {
             wakes: core.wakes.subscribe(),
+            pulse: Pulse::new(core.settings.idle_timeout),
+            line: Line::new(Instant::now(), sent),
+            is_asking: false,
+            limits: Limits::default(),
+            active: core.active.load(Ordering::Relaxed),
             core,
             connection,
             writer,
             reader,
             session: Session::new(None),
             own: None,
-            window: limits::UNANSWERED_SENDS,
             uplinks: BTreeMap::new(),
             starved: Arc::new(Starved::new()),
             tasks: JoinSet::new(),
             requests: HashMap::new(),
             queued: VecDeque::new(),
-            pulse: Pulse::new(),
-            keep_alive: KeepAlive::new(None, 0),
             is_welcome: false,
             went_away: false,
         }
@@ -161,8 +170,8 @@ impl Link {
     pub(super) fn welcomed(&mut self, welcome: &Welcome, session: Session) {
         self.session = session;
         self.own = Some(welcome.account);
-        self.window = welcome.limits.unanswered_sends;
-        self.keep_alive = KeepAlive::new(self.core.settings.keep_alive, welcome.limits.idle_for_ms);
+        self.limits = welcome.limits;
+        lock(&self.core.learner).connected();
         self.reader.lift_limit();
         self.core.notify(ClientEvent::MailboxProgress(welcome.mailbox));
     }
@@ -210,6 +219,7 @@ impl Link {
         loop {
             self.send_requests();
             self.writer.flush().await?;
+            let look_at = self.next_look();
             tokio::select! {
                 biased;
                 frame = self.reader.next() => {
@@ -238,14 +248,42 @@ impl Link {
                     Some(command) => self.obey(command),
                     None => return Ok(Ended::Abandoned),
                 },
-                // What waits already makes a packet as well.
-                () = self.keep_alive.due() => if self.queued.is_empty() {
-                    self.queued.push_back((RequestBody::Ping, Origin::Nobody));
+                () = at(look_at) => self.look_at_line(),
+                beat = self.pulse.beat(&self.connection) => match beat {
+                    Beat::Silent => return Ok(Ended::Silent),
+                    Beat::Alive => return Ok(Ended::Alive),
+                    Beat::Dead => return Err(ConnectError::TimedOut),
                 },
-                silent = self.pulse.silent(&self.connection) => {
-                    return Ok(if silent { Ended::Silent } else { Ended::Alive });
-                }
             }
+        }
+    }
+
+    /// After how much silence the client has to say something.
+    fn keep_alive_every(&self, now: Instant) -> Option<Duration> {
+        let idle_for_ms = match (self.active, self.limits.inactive_idle_for_ms) {
+            (true, _) | (false, 0) => self.limits.idle_for_ms,
+            (false, inactive_idle_for_ms) => inactive_idle_for_ms,
+        };
+        let idle_for = Duration::from_millis(u64::from(idle_for_ms));
+        lock(&self.core.learner).every(now, Mode { active: self.active, idle_for })
+    }
+
+    /// When to see whether the client has been silent for too long. While an answer is due, the
+    /// pulse looks after the connection.
+    fn next_look(&self) -> Option<Instant> {
+        let every = self.keep_alive_every(Instant::now()).filter(|_| !self.is_asking)?;
+        Some(self.line.next_look(self.core.signs.last(), every))
+    }
+
+    fn look_at_line(&mut self) {
+        let now = Instant::now();
+        let Some(every) = self.keep_alive_every(now) else { return };
+        let sent = self.connection.stats().udp_tx.datagrams;
+        let silence = self.line.look(now, self.core.signs.last(), every, sent);
+        if let Some(silence) = silence {
+            self.is_asking = true;
+            let question = lock(&self.core.learner).asks(silence);
+            self.queued.push_back((RequestBody::Address, Origin::KeepAlive(question)));
         }
     }
 
@@ -325,7 +363,16 @@ impl Link {
                     self.tell(Event::Presence(presence));
                 }
             }
-            (Origin::Name(_) | Origin::Watch | Origin::Ping | Origin::Nobody, _) => {}
+            (Origin::KeepAlive(question), body) => {
+                self.is_asking = false;
+                let address = match body {
+                    ResponseBody::Address(address) => Some(address),
+                    // A server that doesn't know the question lives, too.
+                    _ => None,
+                };
+                lock(&self.core.learner).answered(Instant::now(), question, address);
+            }
+            (Origin::Name(_) | Origin::Watch | Origin::Check | Origin::Nobody, _) => {}
         }
         Ok(())
     }
@@ -346,7 +393,9 @@ impl Link {
                 self.queued.push_back((body, Origin::Application(answer)));
             }
             Command::SetActive(active) => {
-                self.queued.push_back((RequestBody::SetActive(active), Origin::Nobody));
+                self.active = active;
+                // Who begins to look wants to know soon that the connection is dead.
+                self.queued.push_back((RequestBody::SetActive(active), Origin::Check));
             }
             Command::Watch(accounts) => {
                 self.queued.push_back((RequestBody::Watch(accounts), Origin::Watch));
@@ -358,7 +407,7 @@ impl Link {
                 self.order(conversation, Order::Typing(active));
             }
             Command::NetworkChanged => {
-                self.queued.push_front((RequestBody::Ping, Origin::Ping));
+                self.queued.push_front((RequestBody::Ping, Origin::Check));
                 for _ in 0..MOVED_GREASE {
                     let id = grease::id(self.core.rng().random());
                     let body = Bytes::from_static(&[0; limits::GREASE_BYTES]);
@@ -436,7 +485,7 @@ impl Link {
             self.core.clone(),
             self.connection.clone(),
             conversation,
-            self.window,
+            self.limits.unanswered_sends,
             receiver,
             self.starved.clone(),
             self.pulse.unanswered.clone(),
@@ -509,5 +558,13 @@ impl Link {
             self.look(conversation);
         }
         Ok(())
+    }
+}
+
+/// Waits until a moment; for ever if there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

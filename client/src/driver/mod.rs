@@ -24,6 +24,7 @@ use tokio::{
     time::Instant,
 };
 
+pub(crate) use self::keep_alive::{Learner, Signs};
 use self::{
     connect::{Purpose, connect},
     link::{Ended, Link},

@@ -1,8 +1,9 @@
 //! Whether a connection still lives while answers are due.
 //!
-//! QUIC itself takes half a minute to give a silent connection up, and repeats packets ever more rarely
+//! QUIC itself takes long to give a silent connection up, and repeats packets ever more rarely
 //! meanwhile. A chat can't wait for that, so when something is due and no packet comes for
-//! [`SILENCE`], the driver tries another connection beside this one.
+//! [`SILENCE`], the driver tries another connection beside this one. When none comes for
+//! [`Settings::idle_timeout`](crate::Settings::idle_timeout), this one is given up.
 
 use std::time::Duration;
 
@@ -66,23 +67,41 @@ pub(super) struct Pulse {
     pub(super) unanswered: Unanswered,
     /// Packets that had come when it was looked at last, and since when it is so.
     seen: Option<(u64, Instant)>,
-    is_silent: bool,
+    /// Since when it is silent, once it has been so for long enough.
+    silent_since: Option<Instant>,
+    dead_after: Duration,
+}
+
+/// What was noticed of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// It has fallen silent.
+    Silent,
+    /// After that: it isn't any more.
+    Alive,
+    /// It has been silent for too long.
+    Dead,
 }
 
 impl Pulse {
-    pub(super) fn new() -> Self {
-        Self { unanswered: Unanswered(watch::channel(0).0), seen: None, is_silent: false }
+    /// For a connection that is dead after so much silence.
+    pub(super) fn new(dead_after: Duration) -> Self {
+        let unanswered = Unanswered(watch::channel(0).0);
+        Self { unanswered, seen: None, silent_since: None, dead_after }
     }
 
-    /// Returns `true` when the connection falls silent, and then `false` when it isn't any more.
-    pub(super) async fn silent(&mut self, connection: &Connection) -> bool {
+    /// Returns when the connection falls silent, when it isn't any more after that, and when it is dead.
+    pub(super) async fn beat(&mut self, connection: &Connection) -> Beat {
         let mut unanswered = self.unanswered.0.subscribe();
         loop {
-            if self.is_silent {
+            if let Some(since) = self.silent_since {
                 sleep(LOOK_EVERY).await;
                 if self.has_news(connection) {
-                    self.is_silent = false;
-                    return false;
+                    self.silent_since = None;
+                    return Beat::Alive;
+                }
+                if since.elapsed() >= self.dead_after {
+                    return Beat::Dead;
                 }
                 continue;
             }
@@ -101,8 +120,8 @@ impl Pulse {
                 },
                 () = sleep_until(since + SILENCE) => {
                     if !self.has_news(connection) {
-                        self.is_silent = true;
-                        return true;
+                        self.silent_since = Some(since);
+                        return Beat::Silent;
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tern_client::{Client, ClientEvent, Code, ConnectionState, Settings, Tick};
+use tern_client::{Client, ClientEvent, Code, ConnectionState, KeepAlive, Settings, Tick};
 use tern_protocol::{
     codec,
     frame::{Ack, Deliver, Envelope, Frame, OpenDownlink, RequestBody},
@@ -11,7 +11,7 @@ use tern_protocol::{
 
 use crate::{
     fake::{End, Fake, Visit, var_int},
-    person::{Person, person, registration},
+    person::{Person, person, person_with, registration},
     relay::Relay,
 };
 
@@ -97,6 +97,48 @@ async fn a_silent_connection_is_left_for_another() {
     assert_eq!(fake.world().hellos().last(), Some(&(true, true)));
     assert_eq!(fake.world().hellos().len(), 4);
     ann.client.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_without_a_word_is_known_to_be_dead() {
+    let fake = Fake::start();
+    let relay = Relay::start(fake.address).await;
+    let keep_alive = Some(KeepAlive::fixed(Duration::from_millis(50)));
+    let mut ann = person_with(&fake, "ann", Settings { keep_alive, ..Default::default() }).await;
+    ann.client.move_server(Some(relay.address.to_string()), None, None).await.unwrap();
+    ann.connected().await;
+    // Nobody has anything to say.
+    relay.cut();
+    connected_anew(&mut ann).await;
+    ann.client.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_begins_to_look_hears_soon_that_the_connection_is_dead() {
+    let fake = Fake::start();
+    let relay = Relay::start(fake.address).await;
+    let settings = Settings { keep_alive: None, active: false, ..Default::default() };
+    let mut ann = person_with(&fake, "ann", settings).await;
+    ann.client.move_server(Some(relay.address.to_string()), None, None).await.unwrap();
+    ann.connected().await;
+    relay.cut();
+    ann.client.set_active(true).await;
+    connected_anew(&mut ann).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_stays_silent_is_given_up() {
+    let fake = Fake::start();
+    let relay = Relay::start(fake.address).await;
+    let settings = Settings { idle_timeout: Duration::ZERO, ..Default::default() };
+    let mut ann = person_with(&fake, "ann", settings).await;
+    let _bob = person(&fake, "bob").await;
+    ann.client.move_server(Some(relay.address.to_string()), None, None).await.unwrap();
+    ann.connected().await;
+    // No other connection can be made either.
+    relay.hold();
+    ann.client.send("bob", b"into the void").await.unwrap();
+    ann.connection(|state| !matches!(state, ConnectionState::Connected)).await;
 }
 
 #[tokio::test]

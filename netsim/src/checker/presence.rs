@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-/// How long a phone that is gone may look online, by [TERN-8.2-1]: twice the silence after which its
-/// connection is dead (30 s by default), since that begins anew with the first packet sent to it, and the
-/// grace for a change of networks, at most 5 s. A second more for packets and timers on their way.
-pub const GONE_WITHIN: Duration = Duration::from_secs(2 * 30 + 5 + 1);
+/// How long a phone that is gone may look online, by [TERN-8.2-1]: the silence after which an active client
+/// is held for gone (30 s by default), and the grace for a change of networks, at most 5 s. A second more
+/// for packets and timers on their way.
+pub const GONE_WITHIN: Duration = Duration::from_secs(30 + 5 + 1);
 
 /// A device was told of another's presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tern_client::{AccountId, Client, ClientEvent, DeviceId, Events, PresenceState, Settings};
+use tern_client::{
+    AccountId, Client, ClientEvent, DeviceId, Events, KeepAlive, PresenceState, Settings,
+};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{RunError, news::News, tape::Tape};
@@ -276,7 +278,8 @@ impl Screen {
 fn settings(variant: &ClientVariant, active: bool) -> Settings {
     let mut settings = Settings { active, ..Settings::default() };
     if let Some(keep_alive) = variant.keep_alive_s {
-        settings.keep_alive = (keep_alive > 0.0).then(|| Duration::from_secs_f64(keep_alive));
+        settings.keep_alive =
+            (keep_alive > 0.0).then(|| KeepAlive::fixed(Duration::from_secs_f64(keep_alive)));
     }
     if let Some(bytes) = variant.send_window_bytes {
         settings.send_window_bytes = bytes;

@@ -26,6 +26,7 @@ bundle![
     "motorway",
     "stadium",
     "aeroplane",
+    "pocket",
     "two-g",
     "long-round-trip",
     "interop-black-hole",

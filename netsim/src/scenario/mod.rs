@@ -159,7 +159,7 @@ impl Default for Load {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientVariant {
-    /// A packet after so much silence, in seconds; 0: never.
+    /// A packet after so much silence, in seconds, on every network and whether a user looks or not; 0: never.
     pub keep_alive_s: Option<f64>,
     /// Bytes under way without an acknowledgement.
     pub send_window_bytes: Option<u64>,

@@ -1,6 +1,9 @@
 //! A connection of the fake server: greeting, hello, welcome, requests.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use quinn::{Connection, ConnectionError, SendStream};
 use tern_protocol::{
@@ -94,7 +97,7 @@ impl Handler {
                     self.note(&frame);
                     match frame {
                         Frame::Request(request) => {
-                            let body = self.answer(&known, request.body);
+                            let body = self.answer(&known, connection.remote_address(), request.body);
                             let response = Response { id: request.id, body };
                             write(&mut send, &Frame::Response(response)).await?;
                         }
@@ -244,7 +247,7 @@ impl Handler {
         Ok(known)
     }
 
-    fn answer(&self, known: &Known, body: RequestBody) -> ResponseBody {
+    fn answer(&self, known: &Known, seen: SocketAddr, body: RequestBody) -> ResponseBody {
         let error = |code| ResponseBody::Error { code, text: String::new(), retry_after_ms: 0 };
         match body {
             RequestBody::Lookup(name) => {
@@ -271,6 +274,10 @@ impl Handler {
                 last_seen_ms: 1,
                 online: true,
             }]),
+            RequestBody::Address => match self.world().hides_addresses {
+                true => error(Code::UnknownRequest),
+                false => ResponseBody::Address(seen),
+            },
             RequestBody::Ping | RequestBody::SetActive(_) | RequestBody::Unwatch(_) => {
                 ResponseBody::Done
             }

@@ -102,6 +102,8 @@ pub struct World {
     pub speaks_nothing: bool,
     /// What the welcome says of silence, if it isn't the default.
     pub idle_for_ms: Option<u32>,
+    /// Requests for the address aren't known.
+    pub hides_addresses: bool,
     /// Looks on whenever an ack comes.
     pub at_ack: Option<Onlooker>,
 
