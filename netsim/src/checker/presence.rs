@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(ghosts(&[sight(1, true), sight(44, false)], &gone), Vec::<String>::new());
         // Never, too late, or taken back.
         assert_eq!(ghosts(&[sight(1, true)], &gone).len(), 1);
-        assert_eq!(ghosts(&[sight(1, true), sight(80, false)], &gone).len(), 1);
+        assert_eq!(ghosts(&[sight(1, true), sight(47, false)], &gone).len(), 1);
         assert_eq!(ghosts(&[sight(1, true), sight(40, false), sight(41, true)], &gone).len(), 1);
     }
 

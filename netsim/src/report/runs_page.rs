@@ -184,11 +184,20 @@ fn phones(page: &mut Page, outcome: &Outcome) {
             Cell::bar(number(phone.bytes_down as f64 / 1e3), phone.bytes_down as f64, most_down),
             Cell::bar(number(phone.radio_on_s), phone.radio_on_s, most_on),
             Cell::from(phone.wake_ups.to_string()),
+            Cell::from(phone.forgotten.to_string()),
             Cell::from(reconnects(outcome, phone.phone).to_string()),
         ]
     });
     let rows: Vec<_> = rows.collect();
-    let head = ["phone", "sent, kB", "received, kB", "radio on, s", "radio woken", "reconnects"];
+    let head = [
+        "phone",
+        "sent, kB",
+        "received, kB",
+        "radio on, s",
+        "radio woken",
+        "forgotten",
+        "reconnects",
+    ];
     page.table(head.map(Cell::from).to_vec(), rows);
     more(page, outcome.phones.len(), "phones");
 }

@@ -115,6 +115,8 @@ pub struct PhoneTraffic {
     pub radio_on_s: f64,
     /// How often it would have woken.
     pub wake_ups: u64,
+    /// How often a router had forgotten the phone when it sent something.
+    pub forgotten: u64,
 }
 
 impl PhoneTraffic {
@@ -127,6 +129,7 @@ impl PhoneTraffic {
             bytes_down: traffic.bytes_down,
             radio_on_s: traffic.radio_on.as_secs_f64(),
             wake_ups: traffic.wake_ups,
+            forgotten: traffic.forgotten,
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Traffic {
     pub radio_on: Duration,
     /// How often it woke.
     pub wake_ups: u64,
+    /// Packets of the host that found that a router had forgotten it, and gives it another port.
+    pub forgotten: u64,
 }
 
 impl Traffic {
@@ -76,6 +78,7 @@ impl Traffic {
             bytes_down: self.bytes_down - before.bytes_down,
             radio_on: self.radio_on.saturating_sub(before.radio_on),
             wake_ups: self.wake_ups - before.wake_ups,
+            forgotten: self.forgotten - before.forgotten,
         }
     }
 }
@@ -132,6 +135,8 @@ struct Router {
     /// Outer port of each inner one, and when it last sent.
     outer: BTreeMap<u16, (u16, Duration)>,
     next: u16,
+    /// How often an inner port got another outer one since the last was forgotten.
+    forgotten: u64,
 }
 
 #[derive(Default)]
@@ -241,6 +246,7 @@ impl Net {
                 forgets_after,
                 outer: BTreeMap::new(),
                 next: FIRST_PORT,
+                forgotten: 0,
             }),
         };
         let address = path.address;
@@ -336,6 +342,12 @@ impl Net {
         Traffic {
             radio_on: host.radio.on_until(now),
             wake_ups: host.radio.wake_ups(),
+            forgotten: host
+                .paths
+                .iter()
+                .filter_map(|path| path.router.as_ref())
+                .map(|router| router.forgotten)
+                .sum(),
             ..host.traffic
         }
     }
@@ -644,7 +656,9 @@ impl Router {
         let outer = self.next;
         // After 45,000 ports the oldest are long forgotten.
         self.next = self.next.checked_add(1).unwrap_or(FIRST_PORT);
-        self.outer.insert(port, (outer, now));
+        if self.outer.insert(port, (outer, now)).is_some() {
+            self.forgotten += 1;
+        }
         outer
     }
 

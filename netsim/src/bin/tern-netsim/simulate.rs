@@ -126,7 +126,15 @@ pub(crate) fn number_of(figure: &Figure) -> String {
 
 fn phones(outcome: &Outcome) -> String {
     let mut table = TextTable::default();
-    table.row(["phone", "sent, kB", "received, kB", "radio on, s", "woken", "reconnects"]);
+    table.row([
+        "phone",
+        "sent, kB",
+        "received, kB",
+        "radio on, s",
+        "woken",
+        "forgotten",
+        "reconnects",
+    ]);
     for phone in outcome.phones.iter().take(ROWS) {
         table.row([
             format!("p{}", phone.phone),
@@ -134,6 +142,7 @@ fn phones(outcome: &Outcome) -> String {
             number(phone.bytes_down as f64 / 1e3),
             number(phone.radio_on_s),
             phone.wake_ups.to_string(),
+            phone.forgotten.to_string(),
             reconnects(outcome, phone.phone).to_string(),
         ]);
     }
