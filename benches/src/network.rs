@@ -127,7 +127,8 @@ fn config(
     Ok(config)
 }
 
-/// As the client library sets it, except for the time after which a device gives up.
+/// As the client library sets it, except for the time after which a device gives up, and for the keep-alive: here QUIC
+/// sends it at a fixed pace.
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     let mut congestion = CubicConfig::default();

@@ -176,6 +176,7 @@ _RULES = {
     "Device.device": _not_zero,
     "Device.label": _bytes_at_most(64),
     "Link.token": _bytes_at_most(128),
+    "Address.ip": lambda value: len(value) in (4, 16),
     "Presence.account": _not_zero,
     "PeerTyping.conversation": _exactly(16),
     "PeerTyping.account": _not_zero,

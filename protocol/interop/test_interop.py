@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import ipaddress
 import os
 import pathlib
 import secrets
@@ -1221,6 +1222,21 @@ async def extensions_that_nobody_announced_are_ignored(world):
         await uplink.expect("accepted")
         stream.send("request", id=1, ping=None)
         equal((await response(stream)).which, "done", "response")
+
+
+@test
+async def a_client_is_told_where_it_is_seen(world):
+    ann = await world.account("ann")
+    async with world.raw(ann) as (connection, stream):
+        stream.send("request", id=1, address=None)
+        body = await response(stream)
+        equal(body.which, "address", "response")
+        assert len(body.address.ip) in (4, 16), body
+        if world.pid is not None:
+            # No router stands between.
+            own = connection._transport.get_extra_info("sockname")
+            equal(body.address.ip, ipaddress.ip_address("127.0.0.1").packed, "IP address")
+            equal(body.address.port, own[1], "port")
 
 
 # --- The end -----------------------------------------------------------------------------------
