@@ -103,6 +103,42 @@ fn phones_are_back_within_two_round_trips() {
     assert!(starts.resumed_worst_rtts <= 1.0 + disk_rtts, "{starts:?}");
 }
 
+/// QUIC alone would send the fifth flight nine seconds after the first one, which is at 19 s here.
+#[test]
+fn a_phone_that_is_not_heard_tries_anew_before_quic_does() {
+    let scenario: Scenario = r#"
+        seconds = 25
+        [phones]
+        up = { delay_ms = 25 }
+        down = { delay_ms = 25 }
+        [load]
+        messages_per_s = 1
+        [[events]]
+        at_s = 5
+        kill_client = { phones = ["p0"], for_s = 5 }
+        [[events]]
+        at_s = 8
+        black_hole = { phones = ["p0"], for_s = 6.3 }
+    "#
+    .parse()
+    .unwrap();
+    let outcome = run(&scenario, Options { seed: 1, ..Options::default() }).unwrap();
+    assert!(outcome.is_good(), "{:?} {:?}", outcome.violations, outcome.unsettled);
+    let mut connected = outcome.connections.iter().filter(|change| {
+        change.phone == 0 && change.state == "connected" && change.at_ms > 10_000.0
+    });
+    let first_ms = connected.next().unwrap().at_ms;
+    assert!((14_300.0..15_500.0).contains(&first_ms), "{first_ms}");
+    assert_eq!(connected.count(), 0, "{:?}", outcome.connections);
+}
+
+/// A handshake over a satellite takes longer than a server may say nothing, and yet it isn't disturbed.
+#[test]
+fn a_long_round_trip_is_waited_for() {
+    let starts = figures::starts(&figures::Case::rtt(1_600.0, 0.0), 2).unwrap();
+    assert!(starts.cold_worst_rtts <= 2.01, "{starts:?}");
+}
+
 #[test]
 fn a_lost_packet_holds_up_few_other_messages() {
     // Each message passes two links that lose 2%, so 4% are late whatever is done.

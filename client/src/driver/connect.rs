@@ -1,6 +1,9 @@
 //! From nothing to signed in: resolve, shake hands, say hello.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, VarInt, ZeroRttAccepted};
 use rand::RngCore;
@@ -34,14 +37,51 @@ pub(crate) enum Purpose {
     Register(Entitlement),
 }
 
+/// Whether the server has said anything on an attempt; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heard(Arc<Mutex<Hearing>>);
+
+#[derive(Debug, Default)]
+enum Hearing {
+    #[default]
+    Nothing,
+    /// What is sent in the first flight goes over it, so it is there before the server has spoken.
+    On(Connection),
+    Something,
+}
+
+impl Heard {
+    pub(super) fn anything(&self) -> bool {
+        match &*lock(&self.0) {
+            Hearing::Nothing => false,
+            Hearing::On(connection) => connection.stats().udp_rx.datagrams > 0,
+            Hearing::Something => true,
+        }
+    }
+
+    fn set(&self, hearing: Hearing) {
+        *lock(&self.0) = hearing;
+    }
+}
+
 /// Connects to `address` (or the server's own) and signs in, within the time that the settings allow.
 pub(crate) async fn connect(
     core: &Arc<Core>,
     address: Option<&str>,
     purpose: Purpose,
 ) -> Result<Link, ConnectError> {
+    connect_heard(core, address, purpose, Heard::default()).await
+}
+
+/// The same; `heard` tells meanwhile whether the server has said anything.
+pub(super) async fn connect_heard(
+    core: &Arc<Core>,
+    address: Option<&str>,
+    purpose: Purpose,
+    heard: Heard,
+) -> Result<Link, ConnectError> {
     let timeout = core.settings.connect_timeout;
-    match tokio::time::timeout(timeout, Box::pin(attempt(core, address, purpose))).await {
+    match tokio::time::timeout(timeout, Box::pin(attempt(core, address, purpose, &heard))).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::TimedOut),
     }
@@ -51,6 +91,7 @@ async fn attempt(
     core: &Arc<Core>,
     address: Option<&str>,
     purpose: Purpose,
+    heard: &Heard,
 ) -> Result<Link, ConnectError> {
     let mut identity =
         core.store.quickly(store::identity::load).await?.ok_or(ConnectError::NotRegistered)?;
@@ -62,7 +103,7 @@ async fn attempt(
         identity.ticket = None;
     }
     let by_ticket = identity.ticket.is_some() && matches!(purpose, Purpose::SignIn);
-    let (connection, early) = dial(core, &identity.server, address, by_ticket).await?;
+    let (connection, early) = dial(core, &identity.server, address, by_ticket, heard).await?;
     let guard = CloseOnDrop(Some(connection.clone()));
     let mut hello = HelloState { core, identity, purpose, connection };
     let link = match early {
@@ -116,6 +157,7 @@ async fn dial(
     server: &Server,
     address: Option<&str>,
     by_ticket: bool,
+    heard: &Heard,
 ) -> Result<(Connection, Option<ZeroRttAccepted>), ConnectError> {
     let name = network::server_name(server).map_err(server_error)?;
     let config = client_config(core, server)?;
@@ -128,14 +170,20 @@ async fn dial(
             endpoint(core, address)?.connect_with(config.clone(), address, &name).map_err(
                 |error| ConnectError::Network(Arc::new(std::io::Error::other(error.to_string()))),
             )?;
-        let connecting = if by_ticket {
+        let mut connecting = if by_ticket {
             match connecting.into_0rtt() {
-                Ok((connection, accepted)) => return Ok((connection, Some(accepted))),
+                Ok((connection, accepted)) => {
+                    heard.set(Hearing::On(connection.clone()));
+                    return Ok((connection, Some(accepted)));
+                }
                 Err(connecting) => connecting,
             }
         } else {
             connecting
         };
+        if connecting.handshake_data().await.is_ok() {
+            heard.set(Hearing::Something);
+        }
         match connecting.await {
             Ok(connection) => return Ok((connection, None)),
             Err(error) => last = error.into(),

@@ -3,6 +3,7 @@
 //! [`supervise`] connects, runs a [`link::Link`] until it ends, and decides what follows: another
 //! attempt after a wait, a move to another node, or the end.
 
+mod attempts;
 pub(crate) mod connect;
 mod downlink;
 mod io;
@@ -26,6 +27,7 @@ use tokio::{
 
 pub(crate) use self::keep_alive::{Learner, Signs};
 use self::{
+    attempts::Attempts,
     connect::{Purpose, connect},
     link::{Ended, Link},
 };
@@ -151,11 +153,11 @@ impl Supervisor {
         // What the application wants meanwhile, for the connection that comes of it.
         let mut held = Vec::new();
         loop {
-            let mut attempt = Box::pin(connect(&self.core, target.as_deref(), Purpose::SignIn));
+            let mut attempts = Attempts::new(&self.core, target.as_deref());
             let result = loop {
                 tokio::select! {
                     biased;
-                    result = &mut attempt => break Some(result),
+                    result = attempts.next() => break Some(result),
                     command = self.commands.recv(), if held.len() < COMMANDS => match command {
                         None => return None,
                         Some(Command::NetworkChanged) => break None,
@@ -163,9 +165,13 @@ impl Supervisor {
                     },
                 }
             };
-            drop(attempt);
+            let had_others = attempts.had_others();
+            drop(attempts);
             match result {
                 Some(Ok(mut link)) => {
+                    if had_others {
+                        self.given_up = Some(Instant::now());
+                    }
                     held.into_iter().for_each(|command| link.obey(command));
                     return Some(Ok(link));
                 }
