@@ -20,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attacker;
 mod credentials;
 mod disk;
 mod net;
@@ -31,9 +32,10 @@ mod socket;
 use std::{future::Future, io};
 
 pub use self::{
+    attacker::Attacker,
     credentials::Credentials,
     disk::{Disk, DiskLie, DiskSettings, SimStore},
-    net::{Access, HostId, Net, PathId, Traffic},
+    net::{Access, HostId, Net, PathId, Recorded, Traffic},
     phone::{Phone, PhoneError},
     radio::Radio,
     server::{SERVER_PORT, ServerError, ServerHost},

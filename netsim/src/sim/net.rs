@@ -106,6 +106,8 @@ struct Inner {
     digest: digest::Context,
     /// Why packets got lost for which no link is to blame.
     strayed: u64,
+    /// What is recorded of the hosts that somebody listens to.
+    taps: BTreeMap<HostId, Vec<Recorded>>,
 }
 
 struct Host {
@@ -148,6 +150,17 @@ struct Socket {
     waker: Option<Waker>,
 }
 
+/// A datagram that somebody has recorded on the path of its sender, whatever became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// When it was sent.
+    pub at: Duration,
+    /// To where.
+    pub to: SocketAddr,
+    /// What UDP carried.
+    pub contents: Vec<u8>,
+}
+
 /// A packet that arrived.
 pub(super) struct Datagram {
     pub(super) from: SocketAddr,
@@ -186,6 +199,7 @@ impl Net {
             sent: 0,
             digest: digest::Context::new(&digest::SHA256),
             strayed: 0,
+            taps: BTreeMap::new(),
         };
         let net = Self { inner: Arc::new(Mutex::new(inner)), news: Arc::default() };
         tokio::spawn(carry(net.clone()));
@@ -324,6 +338,17 @@ impl Net {
     /// send goes nowhere, and nothing arrives.
     pub fn kill_sockets(&self, host: HostId) {
         self.lock().host(host).sockets.clear();
+    }
+
+    /// Records all that a host sends from now on, at the host itself, so before any link can lose it. What
+    /// was recorded before is thrown away.
+    pub fn tap(&self, host: HostId) {
+        self.lock().taps.insert(host, Vec::new());
+    }
+
+    /// Ends the recording of a host, and what it has sent meanwhile in its order; nothing if there was none.
+    pub fn untap(&self, host: HostId) -> Vec<Recorded> {
+        self.lock().taps.remove(&host).unwrap_or_default()
     }
 
     /// The address at which a host is reached now, with this port.
@@ -483,6 +508,10 @@ impl Inner {
         let Some(current) = host.current else {
             return Err(io::ErrorKind::NetworkUnreachable.into());
         };
+        if let Some(tape) = self.taps.get_mut(&id) {
+            tape.push(Recorded { at: now, to, contents: contents.to_vec() });
+        }
+        let host = self.host(id);
         host.traffic.packets_up += 1;
         host.traffic.bytes_up += (contents.len() + HEADER_BYTES) as u64;
         host.radio.packet(now);
