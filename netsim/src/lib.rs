@@ -5,6 +5,7 @@
 //! - [`sim`]: the real server and the real client on a simulated network in virtual time.
 //! - [`scenario`]: what happens in such a world, as a file; [`run`]: a run of one; [`series`]: many at once.
 //! - [`parity`]: the same job in virtual and in real time.
+//! - [`fault`]: faults that are planted into runs, to see that the judgement finds them.
 //! - [`fuzz`]: runs of random scenarios. [`figures`]: what Tern is held to, measured.
 //! - [`app`]: the application that is put under load.
 //! - [`journal`]: how processes that may be killed at any moment record together what happened, for the
@@ -25,6 +26,7 @@ pub mod app;
 pub mod checker;
 #[cfg(target_os = "linux")]
 pub mod emulate;
+pub mod fault;
 pub mod figures;
 pub mod fuzz;
 pub mod journal;

@@ -7,7 +7,6 @@ use tern_netsim::{
     figures, fuzz,
     run::{Options, run},
     scenario::{ClientVariant, Scenario},
-    sim::DiskLie,
 };
 
 fn netsim(args: &[&str]) -> (bool, String, String) {
@@ -33,27 +32,6 @@ fn fresh_seeds_and_those_that_once_failed_keep_every_promise() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/seeds.txt");
     let (good, out, err) = netsim(&["fuzz", "--fresh", "--seeds", "200", "--corpus", corpus]);
     assert!(good, "{out}{err}");
-}
-
-/// A world with kills, in which a disk that lies about its syncs is found out.
-#[test]
-fn a_disk_that_loses_what_it_promised_is_caught() {
-    let scenario: Scenario = r#"
-        seconds = 20
-        [load]
-        messages_per_s = 20
-        [[events]]
-        at_s = 3.2
-        every_s = 4
-        kill_server = { for_s = 0.5 }
-    "#
-    .parse()
-    .unwrap();
-    let honest = run(&scenario, Options { seed: 1, ..Options::default() }).unwrap();
-    assert!(honest.is_good(), "{:?} {:?}", honest.violations, honest.unsettled);
-    let lie = Some(DiskLie::SyncsNothing);
-    let lied = run(&scenario, Options { seed: 1, lie }).unwrap();
-    assert!(!lied.violations.is_empty(), "{:?}", lied.unsettled);
 }
 
 #[test]

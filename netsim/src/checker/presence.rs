@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::{Kind, Violation};
+
 /// How long a phone that is gone may look online, by [TERN-8.2-1]: the silence after which an active client
 /// is held for gone (30 s by default), and the grace for a change of networks, at most 5 s. A second more
 /// for packets and timers on their way.
@@ -33,7 +35,7 @@ pub struct Absence {
 }
 
 /// The phones that were gone and still looked online to a watcher that could have been told.
-pub fn ghosts(sights: &[Sight], absences: &[Absence]) -> Vec<String> {
+pub fn ghosts(sights: &[Sight], absences: &[Absence]) -> Vec<Violation> {
     let mut ghosts = Vec::new();
     for absence in absences {
         let Some(gone) = absence.phone else { continue };
@@ -55,15 +57,25 @@ pub fn ghosts(sights: &[Sight], absences: &[Absence]) -> Vec<String> {
                 sight.watcher == watcher && sight.watched == gone && sight.at <= due
             });
             if was_there && last.is_some_and(|last| last.online) {
-                ghosts.push(format!(
+                ghosts.push(violation(format!(
                     "a ghost: p{gone} was gone at {:.3} s and p{watcher} saw it online {} s later",
                     absence.from.as_secs_f64(),
                     GONE_WITHIN.as_secs()
-                ));
+                )));
             }
         }
     }
     ghosts
+}
+
+/// A phone that was shown as offline at the end, to a watcher that could have been told, although it was
+/// there.
+pub fn unseen(watcher: usize, watched: usize) -> Violation {
+    violation(format!("p{watcher} and p{watched} are connected, and p{watcher} sees it as offline"))
+}
+
+fn violation(what: String) -> Violation {
+    Violation { kind: Kind::FalsePresence, device: None, conversation: None, seq: None, what }
 }
 
 #[cfg(test)]
@@ -85,7 +97,7 @@ mod tests {
     #[test]
     fn who_is_gone_must_be_shown_so_in_time() {
         let gone = [absence(Some(0), 10, 100)];
-        assert_eq!(ghosts(&[sight(1, true), sight(44, false)], &gone), Vec::<String>::new());
+        assert_eq!(ghosts(&[sight(1, true), sight(44, false)], &gone), []);
         // Never, too late, or taken back.
         assert_eq!(ghosts(&[sight(1, true)], &gone).len(), 1);
         assert_eq!(ghosts(&[sight(1, true), sight(47, false)], &gone).len(), 1);

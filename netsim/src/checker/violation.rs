@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use tern_protocol::id::{ConversationId, DeviceId};
 
 /// Violations of one kind that a report spells out.
 const SHOWN: usize = 10;
 
 /// The promises that a run can break.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A message that was accepted, or that the outbox has promised to keep, isn't where it should be.
     Lost,
@@ -26,6 +28,10 @@ pub enum Kind {
     BackwardReceipt,
     /// A device holds less than it held before.
     Forgotten,
+    /// Somebody was shown as there who was gone, or the other way round, for longer than may be.
+    FalsePresence,
+    /// More is kept than may be, or what should be gone is kept for ever.
+    Unbounded,
     /// The record contradicts itself, so that it proves nothing.
     Malformed,
 }
@@ -41,6 +47,8 @@ impl fmt::Display for Kind {
             Self::FalseReceipt => "false receipt",
             Self::BackwardReceipt => "backward receipt",
             Self::Forgotten => "forgotten",
+            Self::FalsePresence => "false presence",
+            Self::Unbounded => "unbounded memory",
             Self::Malformed => "malformed record",
         })
     }
@@ -63,17 +71,15 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.kind)?;
-        if let Some(device) = self.device {
-            write!(f, " device {device}")?;
+        write!(f, "{}: ", self.kind)?;
+        let mut place = Vec::new();
+        place.extend(self.device.map(|device| format!("device {device}")));
+        place.extend(self.conversation.map(|conversation| format!("conversation {conversation}")));
+        place.extend(self.seq.map(|seq| format!("seq {seq}")));
+        if !place.is_empty() {
+            write!(f, "{}: ", place.join(" "))?;
         }
-        if let Some(conversation) = self.conversation {
-            write!(f, " conversation {conversation}")?;
-        }
-        if let Some(seq) = self.seq {
-            write!(f, " seq {seq}")?;
-        }
-        write!(f, ": {}", self.what)
+        f.write_str(&self.what)
     }
 }
 
@@ -97,6 +103,14 @@ impl Verdict {
     pub fn is_good(&self) -> bool {
         self.violations.is_empty()
     }
+
+    /// The kinds of promises that were broken, each once.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds: Vec<Kind> = self.violations.iter().map(|violation| violation.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -113,10 +127,7 @@ impl fmt::Display for Verdict {
                 n => format!("{n} broken promises"),
             }
         )?;
-        let mut kinds: Vec<Kind> = self.violations.iter().map(|violation| violation.kind).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        for kind in kinds {
+        for kind in self.kinds() {
             let of_kind = || self.violations.iter().filter(|violation| violation.kind == kind);
             for violation in of_kind().take(SHOWN) {
                 write!(f, "\n  {violation}")?;

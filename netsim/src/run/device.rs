@@ -4,13 +4,15 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tern_client::{
-    AccountId, Client, ClientEvent, DeviceId, Events, KeepAlive, PresenceState, Settings,
+    AccountId, Client, ClientEvent, ConversationId, DeviceId, Events, KeepAlive, PresenceState,
+    Settings,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{RunError, news::News, tape::Tape};
+use super::{RunError, mischief::Mischief, news::News, tape::Tape};
 use crate::{
     app::{App, AppError},
+    fault::Fault,
     scenario::ClientVariant,
     sim::{Credentials, HostId, Net, Phone},
     standing::Standing,
@@ -42,6 +44,7 @@ pub(super) struct Device {
     read: f64,
     tape: Tape,
     news: News,
+    plant: Option<Fault>,
     running: Option<Running>,
 }
 
@@ -60,6 +63,7 @@ pub(super) struct Shared<'a> {
     pub(super) tape: &'a Tape,
     pub(super) news: &'a News,
     pub(super) client: &'a ClientVariant,
+    pub(super) plant: Option<Fault>,
 }
 
 impl Device {
@@ -83,6 +87,9 @@ impl Device {
             .map_err(RunError::Phone)?;
         client.shutdown().await;
         drop((client, events));
+        if shared.plant == Some(Fault::PhoneIsSetBack) {
+            phone.set_back();
+        }
         Ok(Self {
             number,
             phone,
@@ -94,6 +101,7 @@ impl Device {
             read,
             tape: shared.tape.clone(),
             news: shared.news.clone(),
+            plant: shared.plant,
             running: None,
         })
     }
@@ -131,7 +139,10 @@ impl Device {
         client.watch(self.peers.values().map(|(_, account)| *account).collect::<Vec<_>>()).await;
         client.connect();
         let (orders, receiver) = mpsc::channel(ORDERS);
+        let direct = |peer| ConversationId::direct(self.account, peer).map(|id| (id, peer));
+        let peers_by_id = self.peers.values().filter_map(|(_, peer)| direct(*peer)).collect();
         let mut screen = Screen {
+            mischief: Mischief::new(self.plant, &client, peers_by_id),
             number: self.number,
             client: client.clone(),
             peers: self.peers.values().map(|(_, account)| *account).collect(),
@@ -214,6 +225,7 @@ impl Device {
 
 /// What runs beside the application: it takes orders and events.
 struct Screen {
+    mischief: Mischief,
     number: usize,
     client: Client,
     peers: Vec<AccountId>,
@@ -242,36 +254,42 @@ impl Screen {
                     }
                     Some(Order::RecordStore) => {
                         while let Some(event) = events.try_next() {
-                            app.take(event, false).await?;
+                            for event in self.mischief.pass(event).await? {
+                                app.take(event, false).await?;
+                            }
                         }
                         app.record_store().await?;
                     }
                     None => return Ok(()),
                 },
-                event = events.next() => match event {
-                    Some(ClientEvent::Connection(state)) => {
-                        self.news.connection(self.number, &state);
+                event = events.next() => {
+                    let event = event.ok_or(AppError::Contract("the client has gone"))?;
+                    for event in self.mischief.pass(event).await? {
+                        self.show(&mut app, event).await?;
                     }
-                    Some(ClientEvent::Presence { account, state, .. }) => {
-                        // Of strangers nothing is told: asked again when there is a conversation.
-                        self.asks_again |= state == PresenceState::Unknown;
-                        self.news.presence(self.number, account, state);
-                    }
-                    Some(event) => {
-                        let is_first = matches!(
-                            event,
-                            ClientEvent::Message(_) | ClientEvent::Sent { .. }
-                        );
-                        if is_first && std::mem::take(&mut self.asks_again) {
-                            self.client.watch(self.peers.clone()).await;
-                        }
-                        let reads = self.random.random_bool(self.read);
-                        app.take(event, reads).await?;
-                    }
-                    None => return Err(AppError::Contract("the client has gone")),
-                },
+                }
             }
         }
+    }
+
+    async fn show(&mut self, app: &mut App<Tape>, event: ClientEvent) -> Result<(), AppError> {
+        match event {
+            ClientEvent::Connection(state) => self.news.connection(self.number, &state),
+            ClientEvent::Presence { account, state, .. } => {
+                // Of strangers nothing is told: asked again when there is a conversation.
+                self.asks_again |= state == PresenceState::Unknown;
+                self.news.presence(self.number, account, state);
+            }
+            event => {
+                let is_first = matches!(event, ClientEvent::Message(_) | ClientEvent::Sent { .. });
+                if is_first && std::mem::take(&mut self.asks_again) {
+                    self.client.watch(self.peers.clone()).await;
+                }
+                let reads = self.random.random_bool(self.read);
+                app.take(event, reads).await?;
+            }
+        }
+        Ok(())
     }
 }
 

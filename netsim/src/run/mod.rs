@@ -2,6 +2,8 @@
 
 mod device;
 mod error;
+mod memory;
+mod mischief;
 mod news;
 mod outcome;
 mod tape;
@@ -10,21 +12,19 @@ mod world;
 
 pub use self::{
     error::RunError,
+    memory::Peak,
     outcome::{ConnectionChange, Delay, Happened, Outcome, PhoneTraffic, Seen, percentile},
     watch::Watch,
 };
-use crate::{
-    scenario::Scenario,
-    sim::{DiskLie, in_virtual_time},
-};
+use crate::{fault::Fault, scenario::Scenario, sim::in_virtual_time};
 
 /// What a run is told beside its scenario.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Everything that happens by chance follows from it.
     pub seed: u64,
-    /// A fault that the judgement must find: for its own tests.
-    pub lie: Option<DiskLie>,
+    /// A fault that the judgement must find.
+    pub plant: Option<Fault>,
 }
 
 /// Runs a scenario in virtual time, on a thread of its own.

@@ -54,6 +54,13 @@ impl News {
         self.all().presence.push((now, phone, account, state));
     }
 
+    /// Whether a phone is connected, by what its application was told last.
+    pub(super) fn is_connected(&self, phone: usize) -> bool {
+        let all = self.all();
+        let last = all.connections.iter().rfind(|(_, of, _)| *of == phone);
+        last.is_some_and(|(.., state)| *state == "connected")
+    }
+
     /// How many phones have been connected at some time.
     pub(super) fn ever_connected(&self) -> usize {
         let all = self.all();

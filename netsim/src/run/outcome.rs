@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::memory::Peak;
 use crate::{
-    checker::{Event, Record},
+    checker::{Event, Kind, Record},
     sim::Traffic,
 };
 
@@ -20,6 +21,8 @@ pub struct Outcome {
     pub trace_hash: String,
     /// Broken promises; empty if all is well.
     pub violations: Vec<String>,
+    /// Of which kinds they are, each once.
+    pub kinds: Vec<Kind>,
     /// Why not everything arrived in the time that it had, if so.
     pub unsettled: Option<String>,
     /// When everything had arrived, in milliseconds.
@@ -40,6 +43,8 @@ pub struct Outcome {
     pub presence: Vec<Seen>,
     /// What each phone sent and received, and its radio.
     pub phones: Vec<PhoneTraffic>,
+    /// The greatest sizes of what must be bounded.
+    pub memory: Vec<Peak>,
     /// Packets that reached nobody.
     pub strayed_packets: u64,
     /// Commits and syncs of the server's disk.

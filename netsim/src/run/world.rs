@@ -8,6 +8,7 @@ use tern_server::config::Config;
 use super::{
     Options, RunError, Watch,
     device::{Device, Shared},
+    memory::{Crowd, Meter, size},
     news::News,
     outcome::{self, ConnectionChange, Happened, Outcome, PhoneTraffic, Seen},
     tape::Tape,
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     checker::{
         self, Event, History, Progress,
-        presence::{self, Absence, Sight},
+        presence::{self, Absence, GONE_WITHIN, Sight},
     },
     link::LinkSettings,
     scenario::{Scenario, Step, Timeline},
@@ -33,6 +34,8 @@ enum Why {
 
 /// How long the phones may take to connect before the load begins.
 const CONNECT_WITHIN: Duration = Duration::from_secs(60);
+/// How long the server may take to notice that everybody has left.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// How often to look whether everything has arrived.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The links of every phone when it is to settle.
@@ -69,6 +72,7 @@ struct World<'a> {
     /// Who can't be reached at present, by why, and since when; `None` is the server.
     away: BTreeMap<(Option<usize>, Why), Duration>,
     absences: Vec<Absence>,
+    meter: Meter,
     traffic: Vec<(Traffic, Traffic)>,
     /// The folder of the run goes with it, so it goes last.
     _credentials: Credentials,
@@ -90,8 +94,8 @@ impl<'a> World<'a> {
         config.single_stream = scenario.client.single_stream.unwrap_or(false);
         let mut server = ServerHost::new(&net, server_host, &credentials, config, seed);
         server.start().await?;
-        if let Some(lie) = options.lie {
-            server.disk().plant(lie);
+        if let Some(fault) = options.plant {
+            server.disk().plant(fault);
         }
         let address = net.address(server_host, SERVER_PORT);
         let address = address.ok_or_else(|| RunError::Io(std::io::Error::other("no address")))?;
@@ -104,6 +108,7 @@ impl<'a> World<'a> {
             tape: &tape,
             news: &news,
             client: &scenario.client,
+            plant: options.plant,
         };
         let access = scenario.path().map_err(RunError::Scenario)?;
         let good = Access { up: good(), down: good(), ..access.clone() };
@@ -158,6 +163,7 @@ impl<'a> World<'a> {
             happened: Vec::new(),
             away: BTreeMap::new(),
             absences: Vec::new(),
+            meter: Meter::default(),
             traffic,
             net,
             _credentials: credentials,
@@ -201,10 +207,70 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    async fn until(&self, at: Duration) {
+    /// Waits, and looks at what must be bounded each second.
+    async fn until(&mut self, at: Duration) {
+        loop {
+            let passed = self.net.now().saturating_sub(self.begun);
+            self.watch.set(passed);
+            let next = Duration::from_secs(passed.as_secs() + 1);
+            if next > at {
+                break;
+            }
+            tokio::time::sleep(next - passed).await;
+            self.sample();
+        }
         let now = self.net.now();
-        self.watch.set(now.saturating_sub(self.begun));
         tokio::time::sleep((self.begun + at).saturating_sub(now)).await;
+    }
+
+    fn crowd(&self) -> Crowd {
+        let (devices, conversations) = (self.devices.len(), self.conversations.len());
+        Crowd {
+            devices: devices as u64,
+            conversations: conversations as u64,
+            waiting: self.tape.waiting() as u64,
+        }
+    }
+
+    fn sample(&mut self) {
+        let crowd = self.crowd();
+        let config = self.server.config();
+        if let Some(server) = self.server.server() {
+            self.meter.sample_server(server.metrics(), config, crowd);
+        }
+        self.meter.sample_disk(self.server.disk(), config, crowd);
+    }
+
+    /// When everything has arrived, and dead connections have had the time to be noticed, what only waited for that
+    /// must be gone.
+    async fn rest(&mut self) {
+        tokio::time::sleep(GONE_WITHIN).await;
+        self.sample();
+        self.at_rest(self.devices.len());
+        let messages = self.server.disk().count(b"m/") as u64;
+        self.meter.at_rest("messages stored", messages, 0);
+        let marks = self.server.disk().count(b"b/") as u64;
+        self.meter.at_rest("mailbox marks stored", marks, 0);
+        let hosts = self.devices.iter().map(Device::host).chain([self.server.host()]);
+        let unread: usize = hosts.map(|host| self.net.unread(host)).sum();
+        self.meter.at_rest("packets that nobody has read", unread as u64, 0);
+    }
+
+    /// What the server may have with so many devices connected and nothing to do.
+    fn at_rest(&mut self, connected: usize) {
+        let Some(server) = self.server.server() else { return };
+        let (metrics, connected) = (server.metrics(), connected as u64);
+        self.meter.at_rest("devices signed in", size(metrics.sessions.get()), connected);
+        self.meter.at_rest("connections", size(metrics.connections.get()), connected);
+        self.meter.at_rest("handshakes", size(metrics.handshakes_in_progress.get()), 0);
+        for shard in 0..self.server.config().shards() {
+            let queue = size(metrics.shard_queue(shard as u32).get());
+            self.meter.at_rest("commands that wait for a shard", queue, 0);
+        }
+        if connected == 0 {
+            self.meter.at_rest("uplinks", size(metrics.uplinks.get()), 0);
+            self.meter.at_rest("downlinks", size(metrics.downlinks.get()), 0);
+        }
     }
 
     fn happens(&mut self, phone: Option<usize>, what: &str) {
@@ -381,8 +447,8 @@ impl<'a> World<'a> {
             }
             standings.push((device.account, device.device, standing));
         }
-        if let Some(missing) = self.not_healed() {
-            return Ok(Some(missing));
+        if let Some((watcher, watched)) = self.not_healed() {
+            return Ok(Some(format!("p{watcher} sees p{watched} as offline")));
         }
         let mut given = BTreeMap::new();
         for (_, record) in self.tape.records().iter() {
@@ -414,7 +480,7 @@ impl<'a> World<'a> {
     }
 
     /// Who still looks offline to whom, now that everybody is there.
-    fn not_healed(&self) -> Option<String> {
+    fn not_healed(&self) -> Option<(usize, usize)> {
         let mut last = BTreeMap::new();
         for sight in self.sights() {
             last.insert((sight.watcher, sight.watched), sight.online);
@@ -424,7 +490,7 @@ impl<'a> World<'a> {
         let offline = last
             .iter()
             .find(|((watcher, watched), online)| watcher.max(watched) < &active && !**online);
-        offline.map(|((watcher, watched), _)| format!("p{watcher} sees p{watched} as offline"))
+        offline.map(|((watcher, watched), _)| (*watcher, *watched))
     }
 
     /// What phones were told of each other.
@@ -446,8 +512,19 @@ impl<'a> World<'a> {
 
     async fn finish(mut self, unsettled: Option<String>) -> Result<Outcome, RunError> {
         let settled = self.net.now();
+        // Only if both are connected: whoever isn't there is shown as offline rightly.
+        let unseen = self.not_healed().filter(|(watcher, watched)| {
+            self.news.is_connected(*watcher) && self.news.is_connected(*watched)
+        });
+        if unsettled.is_none() {
+            self.rest().await;
+        }
         for device in &mut self.devices {
             device.finish().await?;
+        }
+        if unsettled.is_none() {
+            tokio::time::sleep(FAREWELL).await;
+            self.at_rest(0);
         }
         let trace_hash = self.net.trace_hash();
         self.server.stop();
@@ -472,16 +549,20 @@ impl<'a> World<'a> {
                 .collect(),
             records: records.into_iter().map(|(_, record)| record).collect(),
         };
-        let verdict = checker::check(&history, Progress::Settled);
+        let mut verdict = checker::check(&history, Progress::Settled);
         let sights = self.sights();
-        let ghosts = presence::ghosts(&sights, &self.absences);
+        verdict.violations.extend(presence::ghosts(&sights, &self.absences));
+        let unseen = unseen.map(|(watcher, watched)| presence::unseen(watcher, watched));
+        verdict.violations.extend(unseen);
+        verdict.violations.extend(self.meter.violations());
         let all = std::mem::take(&mut *self.news.all());
         let (commits, syncs) = self.server.disk().counts();
         Ok(Outcome {
             about: self.scenario.about.clone(),
             seed: self.options.seed,
             trace_hash,
-            violations: verdict.violations.iter().map(ToString::to_string).chain(ghosts).collect(),
+            kinds: verdict.kinds(),
+            violations: verdict.violations.iter().map(ToString::to_string).collect(),
             presence: sights
                 .into_iter()
                 .map(|Sight { at, watcher, watched, online }| Seen {
@@ -513,6 +594,7 @@ impl<'a> World<'a> {
                 .enumerate()
                 .map(|(phone, (before, after))| PhoneTraffic::of(phone, after.since(before)))
                 .collect(),
+            memory: self.meter.peaks(),
             strayed_packets: self.net.strayed(),
             commits,
             syncs,

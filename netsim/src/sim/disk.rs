@@ -17,6 +17,9 @@ use tern_server::store::{
 };
 use tokio::sync::{Notify, oneshot};
 
+use super::lies::Lie;
+use crate::fault::Fault;
+
 /// Commits that wait for the disk at most; further callers wait.
 const QUEUE: usize = 4_096;
 
@@ -37,13 +40,6 @@ impl Default for DiskSettings {
     }
 }
 
-/// Faults that no disk should have: for the tests of the checker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskLie {
-    /// Commits are answered before they are synced, and a kill loses the last ones.
-    SyncsNothing,
-}
-
 /// A disk; clones are the same one.
 #[derive(Clone)]
 pub struct Disk {
@@ -53,7 +49,7 @@ pub struct Disk {
 
 struct State {
     settings: DiskSettings,
-    lie: Option<DiskLie>,
+    lie: Option<Lie>,
     random: StdRng,
     /// The process whose store works.
     generation: u64,
@@ -103,9 +99,16 @@ impl Disk {
         self.lock().settings
     }
 
-    /// Plants a fault.
-    pub fn plant(&self, lie: DiskLie) {
-        self.lock().lie = Some(lie);
+    /// Plants a fault; one of the phones has no effect here.
+    pub fn plant(&self, fault: Fault) {
+        self.lock().lie = Some(Lie::of(fault));
+    }
+
+    /// How many keys that begin like this are stored.
+    pub fn count(&self, prefix: &[u8]) -> usize {
+        let state = self.lock();
+        let from = Bytes::copy_from_slice(prefix);
+        state.safe.range(from..).take_while(|(key, _)| key.starts_with(prefix)).count()
     }
 
     /// Commits and syncs so far.
@@ -119,6 +122,14 @@ impl Disk {
         let state = self.lock();
         let bytes = state.safe.iter().map(|(key, value)| key.len() + value.len()).sum();
         (state.safe.len(), bytes)
+    }
+
+    /// Bytes of the longest value whose key begins like this; 0 if there is none.
+    pub fn longest(&self, prefix: &[u8]) -> usize {
+        let state = self.lock();
+        let from = Bytes::copy_from_slice(prefix);
+        let range = state.safe.range(from..).take_while(|(key, _)| key.starts_with(prefix));
+        range.map(|(_, value)| value.len()).max().unwrap_or(0)
     }
 
     /// The process dies: what wasn't synced is lost, but for a part of what was being synced.
@@ -184,18 +195,30 @@ impl State {
         self.syncing.clear();
         for (transaction, answer) in batch.into_iter().zip(answers) {
             self.commits += 1;
-            let is_unknown = self.random.random_bool(self.settings.unknown);
+            let mut is_unknown = self.random.random_bool(self.settings.unknown);
             let happens = !is_unknown || self.random.random_bool(0.5);
+            let transaction = match &mut self.lie {
+                Some(lie) => {
+                    let distorted = lie.distort(transaction);
+                    is_unknown |= distorted.is_unknown;
+                    distorted.transaction
+                }
+                None => transaction,
+            };
             let mut result = holds(&self.seen, &transaction);
             if result.is_ok() && happens {
                 apply(&mut self.seen, &transaction);
-                match self.lie {
-                    Some(DiskLie::SyncsNothing) => {
+                match &mut self.lie {
+                    Some(Lie { fault: Fault::DiskSyncsNothing, .. }) => {
                         self.unsafe_tail.push(transaction);
                         // The operating system writes back what is old enough by itself.
                         if self.unsafe_tail.len() > 64 {
                             apply(&mut self.safe, &self.unsafe_tail.remove(0));
                         }
+                    }
+                    Some(lie) => {
+                        apply(&mut self.safe, &transaction);
+                        lie.spoil(&transaction, [&mut self.safe, &mut self.seen]);
                     }
                     None => apply(&mut self.safe, &transaction),
                 }

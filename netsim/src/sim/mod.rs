@@ -23,6 +23,7 @@
 mod attacker;
 mod credentials;
 mod disk;
+mod lies;
 mod net;
 mod phone;
 mod radio;
@@ -34,7 +35,7 @@ use std::{future::Future, io};
 pub use self::{
     attacker::Attacker,
     credentials::Credentials,
-    disk::{Disk, DiskLie, DiskSettings, SimStore},
+    disk::{Disk, DiskSettings, SimStore},
     net::{Access, HostId, Net, PathId, Recorded, Traffic},
     phone::{Phone, PhoneError},
     radio::Radio,

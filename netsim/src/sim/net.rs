@@ -377,6 +377,11 @@ impl Net {
         }
     }
 
+    /// Packets that have arrived at a host and that nobody has read yet, over all its sockets.
+    pub fn unread(&self, host: HostId) -> usize {
+        self.lock().host(host).sockets.values().map(|socket| socket.queue.len()).sum()
+    }
+
     /// Packets that reached no host, for which no link is to blame.
     pub fn strayed(&self) -> u64 {
         self.lock().strayed

@@ -1,9 +1,9 @@
 //! A phone's host: its process may be killed and started again; its folder stays.
 
 use std::{
-    fmt, io,
+    fmt, fs, io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,12 +27,15 @@ pub enum PhoneError {
     Open(OpenError),
     /// It can't be registered.
     Register(RegisterError),
+    /// Its folder can't be set back, as was planted.
+    SetBack(io::Error),
 }
 
 impl fmt::Display for PhoneError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open(error) => write!(f, "a simulated phone doesn't start: {error}"),
+            Self::SetBack(error) => write!(f, "a simulated phone can't be set back: {error}"),
             Self::Register(error) => write!(f, "a simulated phone can't register: {error}"),
         }
     }
@@ -48,6 +51,8 @@ pub struct Phone {
     seed: u64,
     starts: u64,
     settings: Arc<dyn Fn() -> Settings + Send + Sync>,
+    /// How often it was started since it is to be set back; `None`: it isn't.
+    set_back: Option<u64>,
 }
 
 impl Phone {
@@ -62,12 +67,17 @@ impl Phone {
     ) -> Self {
         let home = credentials.folder().join(name);
         let seed = seed_for(seed, name, 0);
-        Self { net: net.clone(), host, home, seed, starts: 0, settings }
+        Self { net: net.clone(), host, home, seed, starts: 0, settings, set_back: None }
     }
 
     /// The host.
     pub fn host(&self) -> HostId {
         self.host
+    }
+
+    /// Plants a fault: from the third start from now on, the folder is that of the second.
+    pub fn set_back(&mut self) {
+        self.set_back = Some(0);
     }
 
     /// Starts the process. It doesn't connect yet.
@@ -77,6 +87,15 @@ impl Phone {
     /// [`PhoneError::Open`] if the folder can't be used, as when the process before still runs.
     pub async fn start(&mut self) -> Result<(Client, Events), PhoneError> {
         self.starts += 1;
+        if let Some(starts) = &mut self.set_back {
+            *starts += 1;
+            let old = self.home.with_extension("old");
+            match starts {
+                1 => {}
+                2 => copy(&self.home, &old).map_err(PhoneError::SetBack)?,
+                _ => copy(&old, &self.home).map_err(PhoneError::SetBack)?,
+            }
+        }
         let mut tries = 0;
         loop {
             let seed = seed_for(self.seed, "client", self.starts);
@@ -124,6 +143,21 @@ impl Phone {
         self.net.kill_sockets(self.host);
         drop(client);
     }
+}
+
+/// Makes a folder the same as another; neither has folders in it.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    // What the dead process still has open goes on without a name.
+    match fs::remove_dir_all(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// The sockets of a phone's process.

@@ -89,6 +89,11 @@ impl ServerHost {
         &self.disk
     }
 
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The host.
     pub fn host(&self) -> HostId {
         self.host

@@ -4,6 +4,7 @@ use std::{fmt::Write, io::IsTerminal, path::PathBuf, time::Instant};
 
 use serde::Serialize;
 use tern_netsim::{
+    fault::Fault,
     report::{
         Figure, RunReport, TextTable, findings, longest_stalls_ms, number, reconnects, runs_page,
     },
@@ -25,6 +26,8 @@ const TOLD: usize = 20;
 /// Run a scenario with the real server and real clients in virtual time, and judge it.
 ///
 /// Everything that happens follows from scenario and seed: the same ones give the same trace hash.
+///
+/// With --plant a fault is put into the simulated disk or phones, to see that the judgement finds it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 every promise was kept; 1 one was broken, or not everything arrived in the time \
@@ -37,6 +40,9 @@ pub(crate) struct Args {
     /// What chance is decided by.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Plant a fault that the judgement must find: the run ends with 1, and the fault is named.
+    #[arg(long, value_name = "FAULT")]
+    plant: Option<Fault>,
     /// Print a line of JSON: scenario, command, figures, and the whole outcome.
     #[arg(long)]
     json: bool,
@@ -58,11 +64,12 @@ struct Printed<'a> {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let chosen: Chosen = args.scenario.parse()?;
-    let options = Options { seed: args.seed, ..Options::default() };
+    let options = Options { seed: args.seed, plant: args.plant };
     let started = Instant::now();
     let outcome = run_shown(&chosen.scenario, options).map_err(Failure::ran)?;
     let ran = Ran { outcome, took: started.elapsed() };
-    let (outcome, command) = (&ran.outcome, chosen.command(args.seed));
+    let planted = args.plant.map_or(String::new(), |fault| format!(" --plant {fault}"));
+    let (outcome, command) = (&ran.outcome, chosen.command(args.seed) + &planted);
     if let Some(path) = &args.report {
         let report = RunReport {
             name: chosen.text.clone(),
@@ -83,17 +90,20 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             outcome,
         })?;
     } else {
-        print_text(&summary(&chosen, &ran, std::io::stdout().is_terminal()))?;
+        print_text(&summary(&chosen, &ran, args.plant, std::io::stdout().is_terminal()))?;
     }
     if outcome.is_good() { Ok(()) } else { Err(Failure::Broken) }
 }
 
 /// The summary for people, with colours if there may be.
-fn summary(chosen: &Chosen, ran: &Ran, colours: bool) -> String {
+fn summary(chosen: &Chosen, ran: &Ran, plant: Option<Fault>, colours: bool) -> String {
     let outcome = &ran.outcome;
     let mut text = format!("{}, seed {}\n", chosen.text, outcome.seed);
     if !outcome.about.is_empty() {
         text += &format!("{}\n", outcome.about);
+    }
+    if let Some(fault) = plant {
+        text += &format!("Planted: {fault}, which is to be found as: {}\n", fault.kind());
     }
     let mut table = TextTable::default();
     for figure in findings(&chosen.scenario, outcome) {
