@@ -8,7 +8,7 @@ use crate::{
     app::AppError,
     link::LinkError,
     scenario::ScenarioError,
-    sim::{PhoneError, ServerError},
+    sim::{PhoneError, ServerError, Stuck},
 };
 
 /// A run can't be made or finished. That a promise was broken isn't one of the reasons.
@@ -31,6 +31,8 @@ pub enum RunError {
     App(AppError),
     /// An application panicked.
     Panicked,
+    /// The world never comes to rest.
+    Stuck(Stuck),
     /// A promise was broken where the run was to measure something.
     Broken {
         /// The run's seed.
@@ -53,6 +55,7 @@ impl fmt::Display for RunError {
             Self::Store(error) => error.fmt(f),
             Self::App(error) => write!(f, "an application: {error}"),
             Self::Panicked => f.write_str("an application panicked"),
+            Self::Stuck(stuck) => stuck.fmt(f),
             Self::Broken { seed, what } => write!(f, "with seed {seed}, {what}"),
             Self::NeverConnected => f.write_str("the phones don't connect in a good network"),
         }

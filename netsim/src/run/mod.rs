@@ -10,13 +10,26 @@ mod tape;
 mod watch;
 mod world;
 
+use std::time::Duration;
+
 pub use self::{
     error::RunError,
     memory::Peak,
     outcome::{ConnectionChange, Delay, Happened, Outcome, PhoneTraffic, Seen, percentile},
     watch::Watch,
 };
-use crate::{fault::Fault, scenario::Scenario, sim::in_virtual_time};
+use crate::{
+    fault::Fault,
+    scenario::Scenario,
+    sim::{in_virtual_time, within},
+};
+
+/// What a run takes at most before the load and after everything has arrived, in virtual time: to connect, to rest,
+/// and for phones and server to leave one after the other.
+const AROUND: Duration = Duration::from_secs(3_600);
+/// What a virtual second takes at most in real time. With a thousand phones and without optimisation it is some
+/// seconds.
+const STANDING: Duration = Duration::from_secs(120);
 
 /// What a run is told beside its scenario.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,5 +77,8 @@ pub fn run_watched(
     watch: &Watch,
 ) -> Result<Outcome, RunError> {
     scenario.check().map_err(RunError::Scenario)?;
-    in_virtual_time(|| world::run(scenario, options, watch)).map_err(RunError::Io)?
+    // What the load and the arrival of everything may take, and as much as a run needs before and after.
+    let most = Duration::from_secs_f64(scenario.seconds + scenario.settle_s) + AROUND;
+    let world = || within(most, STANDING, world::run(scenario, options, watch));
+    in_virtual_time(world).map_err(RunError::Io)?.map_err(RunError::Stuck)?
 }

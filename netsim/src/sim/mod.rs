@@ -23,6 +23,7 @@
 mod attacker;
 mod credentials;
 mod disk;
+mod guard;
 mod lies;
 mod net;
 mod phone;
@@ -36,6 +37,7 @@ pub use self::{
     attacker::Attacker,
     credentials::Credentials,
     disk::{Disk, DiskSettings, SimStore},
+    guard::{Stuck, within},
     net::{Access, HostId, Net, PathId, Recorded, Traffic},
     phone::{Phone, PhoneError},
     radio::Radio,
