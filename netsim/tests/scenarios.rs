@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::Value;
 use tern_netsim::{
+    fault::Fault,
     run::Options,
     scenario::{BUNDLED, Scenario},
     series::run_all,
@@ -86,11 +87,28 @@ fn what_does_not_arrive_in_time_is_told_and_the_exit_code_is_1() {
 }
 
 #[test]
+fn a_fault_that_is_planted_is_told_and_the_exit_code_is_1() {
+    let output = netsim(&["run", SHORT, "--plant", "disk-deletes-nothing", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = json(&output);
+    assert_eq!(told["outcome"]["kinds"], serde_json::json!(["unbounded"]));
+    let command: Vec<_> = told["command"].as_str().unwrap().split(' ').skip(1).collect();
+    let text = String::from_utf8(netsim(&command).stdout).unwrap();
+    assert!(text.contains("BROKEN: unbounded memory: messages stored"), "{text}");
+    // The options say which faults there are.
+    let help = String::from_utf8(netsim(&["run", "--help"]).stdout).unwrap();
+    for fault in Fault::all() {
+        assert!(help.contains(&fault.to_string()), "{fault}");
+    }
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_with_exit_code_2() {
     for arguments in [
         &["run", "no-such"][..],
         &["run", "no/such.toml"],
         &["run", "lossy,phones.count=0"],
+        &["run", "lossy", "--plant", "no-such"],
         &["run"],
         &["scenarios", "no-such"],
         &["compare", "lossy"],

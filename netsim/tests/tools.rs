@@ -60,6 +60,32 @@ fn profiles_are_listed_and_shown_as_files() {
     }
 }
 
+/// As `head` leaves a pipe.
+#[test]
+fn a_reader_who_has_gone_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("lift.down");
+    fs::write(&trace, "2\n2\n3\n8\n").unwrap();
+    let trace = trace.to_str().unwrap();
+    for args in [
+        &["profiles"][..],
+        &["profiles", "lte"],
+        &["profiles", "--json"],
+        &["trace", trace],
+        &["scenarios"],
+        &["fuzz", "--seeds", "1"],
+        &["fuzz", "--seed", "1"],
+        &["proxy", "--to", "127.0.0.1:1", "--for", "0.01"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = tool(args).stdout(writer).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    }
+}
+
 #[test]
 fn what_is_asked_for_wrongly_ends_with_2_and_says_why() {
     let folder = tempfile::tempdir().unwrap();

@@ -50,6 +50,14 @@ impl Failure {
     }
 }
 
+/// Prints a line as `println!` does, but by [`print_text`]; to be used where a [`Failure`] may be returned.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::failure::print_text(&(format!($($text)*) + "\n"))?
+    };
+}
+pub(crate) use say;
+
 /// Prints something as one line of JSON.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print_text(&(serde_json::to_string(value).map_err(Failure::ran)? + "\n"))

@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tern_netsim::{fuzz, run::Outcome};
 
-use crate::failure::{Failure, print_json};
+use crate::failure::{Failure, print_json, say};
 
 /// Run random scenarios: topology, links, load and faults come from a seed, and so does the run.
 ///
@@ -105,9 +105,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         print_json(&summary)?;
     } else {
-        println!(
+        say!(
             "{} seeds from {first} on, {} messages, {:.1} virtual hours in {:.1} s; traces {}",
-            summary.seeds, summary.messages, summary.virtual_hours, summary.took_s, summary.traces
+            summary.seeds,
+            summary.messages,
+            summary.virtual_hours,
+            summary.took_s,
+            summary.traces
         );
     }
     match broken.first() {
@@ -216,7 +220,7 @@ fn digest(traces: &BTreeMap<u64, String>) -> String {
 fn one(seed: u64, json: bool) -> Result<(), Failure> {
     if !json {
         // Before the run, which may find a world that never comes to rest.
-        println!("{}", toml::to_string(&fuzz::scenario(seed)).map_err(Failure::ran)?);
+        say!("{}", toml::to_string(&fuzz::scenario(seed)).map_err(Failure::ran)?);
     }
     let outcome = fuzz::try_seed(seed).map_err(Failure::ran)?;
     if json {
@@ -224,11 +228,14 @@ fn one(seed: u64, json: bool) -> Result<(), Failure> {
     } else {
         for happened in &outcome.events {
             let whose = happened.phone.map_or(String::new(), |phone| format!("p{phone} "));
-            println!("{:>9.3} s  {whose}{}", happened.at_ms / 1_000.0, happened.what);
+            say!("{:>9.3} s  {whose}{}", happened.at_ms / 1_000.0, happened.what);
         }
-        println!(
+        say!(
             "{} messages, {} deliveries, {} receipts; trace {}",
-            outcome.messages, outcome.deliveries, outcome.receipts, outcome.trace_hash
+            outcome.messages,
+            outcome.deliveries,
+            outcome.receipts,
+            outcome.trace_hash
         );
     }
     if outcome.is_good() {

@@ -5,7 +5,7 @@ use tern_netsim::{
     profile::Profile,
 };
 
-use crate::failure::{Failure, print_json};
+use crate::failure::{Failure, print_json, print_text, say};
 
 /// List the named paths, or show one as a file to start from.
 ///
@@ -25,27 +25,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         if args.json {
             return print_json(&profiles);
         }
-        println!("{:15} {:>31}  {:>31}", "", "down", "up");
+        say!("{:15} {:>31}  {:>31}", "", "down", "up");
         for profile in profiles {
             let (down, up) = (&profile.path.down, &profile.path.up);
-            println!("{:15} {:>31}  {:>31}", profile.name, brief(down), brief(up));
-            println!("{:15}   {}", "", profile.about);
+            say!("{:15} {:>31}  {:>31}", profile.name, brief(down), brief(up));
+            say!("{:15}   {}", "", profile.about);
         }
-        println!(
-            "\n`tern-netsim profiles NAME` shows one with its source, as a file to start from."
-        );
+        say!("\n`tern-netsim profiles NAME` shows one with its source, as a file to start from.");
         return Ok(());
     };
     let profile = find(name)?;
     if args.json {
         return print_json(&profile);
     }
-    println!("# {}: {}", profile.name, profile.about);
+    say!("# {}: {}", profile.name, profile.about);
     if !profile.source.is_empty() {
-        println!("# Source: {}.", profile.source);
+        say!("# Source: {}.", profile.source);
     }
-    print!("\n{}", toml::to_string(&profile.path).map_err(Failure::ran)?);
-    Ok(())
+    print_text(&format!("\n{}", toml::to_string(&profile.path).map_err(Failure::ran)?))
 }
 
 /// The profile of that name.

@@ -10,7 +10,7 @@ use tern_netsim::{
 };
 
 use crate::{
-    failure::{Failure, print_json},
+    failure::{Failure, print_json, print_text, say},
     path_options::PathOptions,
 };
 
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         if args.json {
             print_json(&serde_json::json!({ "proxy": proxy.address() }))?;
         } else {
-            println!("proxy on {}", proxy.address());
+            say!("proxy on {}", proxy.address());
         }
         end(until).await.map_err(Failure::ran)?;
         let report = proxy.stop();
@@ -122,8 +122,7 @@ fn print(report: &Report) -> Result<(), Failure> {
     let Report { flows, evicted, rebinds, .. } = report;
     text += &format!("clients {flows}, forgotten {evicted}, new addresses {rebinds}\n");
     text += &rest_table(report.black_hole, report.overload, report.unsent, &report.lateness);
-    print!("{text}");
-    Ok(())
+    print_text(&text)
 }
 
 /// What became of packets otherwise, and how late they were.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tern_netsim::link::Trace;
 
-use crate::failure::{Failure, print_json};
+use crate::failure::{Failure, print_json, say};
 
 /// Rows of the plot.
 const ROWS: usize = 6;
@@ -52,30 +52,31 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         if args.json {
             print_json(&described)?;
         } else {
-            println!("{}", file.display());
-            println!(
+            say!("{}", file.display());
+            say!(
                 "  mean {:.2} Mbit/s, longest gap {:.2} s, length {:.1} s, {} opportunities",
                 described.mean_mbit_s,
                 described.longest_gap_s,
                 described.length_s,
                 described.opportunities
             );
-            plot(&described.mbit_s_over_time, described.length_s);
+            plot(&described.mbit_s_over_time, described.length_s)?;
         }
     }
     Ok(())
 }
 
 /// The rate over time, in characters.
-fn plot(mbit_s: &[f64], length_s: f64) {
+fn plot(mbit_s: &[f64], length_s: f64) -> Result<(), Failure> {
     let highest = mbit_s.iter().copied().fold(0.0, f64::max);
     for row in (0..ROWS).rev() {
         let label = highest * (row + 1) as f64 / ROWS as f64;
         let line: String = mbit_s.iter().map(|rate| cell(*rate, highest, row)).collect();
-        println!("  {label:6.2} │{line}");
+        say!("  {label:6.2} │{line}");
     }
-    println!("  Mbit/s └{}", "─".repeat(mbit_s.len()));
-    println!("          0 s{:>width$.0} s", length_s, width = mbit_s.len().saturating_sub(5));
+    say!("  Mbit/s └{}", "─".repeat(mbit_s.len()));
+    say!("          0 s{:>width$.0} s", length_s, width = mbit_s.len().saturating_sub(5));
+    Ok(())
 }
 
 /// What one column shows in one row: as much of it as is filled, in eighths.
