@@ -14,8 +14,8 @@ use crate::{
 
 /// A client tries a connection beside a silent one so often.
 const RACED_EVERY: Duration = Duration::from_secs(3);
-/// Bytes that the longest record of a conversation may have: it remembers so many answers of a device as
-/// may be unsettled, and spans of messages that expired, both by protocol at most 128, in fewer bytes each.
+/// Bytes that the longest record of a conversation may have: that of a device remembers 128 answers that aren't
+/// settled, of at most 40 bytes each; that of an account 64 spans, of at most 20.
 const RECORD_BYTES: u64 = 8_192;
 /// Keys of the whole server: those of tickets, of which at most 256 are kept, and of its end point.
 const SERVER_KEYS: u64 = 257;
@@ -91,8 +91,8 @@ impl Meter {
     /// Looks at a server's store.
     pub(super) fn sample_disk(&mut self, disk: &Disk, config: &Config, crowd: Crowd) {
         let Crowd { devices, conversations, waiting } = crowd;
-        // What somebody waits for, what is given and not known to be, and what is deleted a little later. Told as
-        // what is beyond the first, which has no bound but the configuration's.
+        // Beside what somebody waits for, which has no bound but the configuration's, there is what is given and of
+        // which the server doesn't know it yet, and what is deleted a little later.
         let messages = disk.count(b"m/") as u64;
         let beyond = conversations * (2 * limits::DELIVERY_WINDOW + DELETED_TOGETHER);
         self.note(
@@ -150,4 +150,40 @@ impl Meter {
 /// A gauge's value; none is ever below zero for longer than a moment.
 pub(super) fn size(gauge: i64) -> u64 {
     u64::try_from(gauge).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(meter: &Meter) -> Vec<String> {
+        meter.violations().map(|violation| violation.to_string()).collect()
+    }
+
+    #[test]
+    fn what_stays_within_its_bounds_and_is_gone_at_the_end_is_good() {
+        let mut meter = Meter::default();
+        for size in [0, 5, 3] {
+            meter.note("things", size, 5);
+        }
+        meter.at_rest("things", 0, 0);
+        assert_eq!(told(&meter), Vec::<String>::new());
+        assert_eq!(meter.peaks(), [Peak { what: "things", most: 5, bound: 5 }]);
+    }
+
+    #[test]
+    fn what_is_beyond_its_bound_once_or_left_at_the_end_is_told() {
+        let mut meter = Meter::default();
+        for size in [0, 6, 3] {
+            meter.note("things", size, 5);
+        }
+        meter.at_rest("other things", 2, 0);
+        assert_eq!(
+            told(&meter),
+            [
+                "unbounded memory: things: 6, and 5 is the bound",
+                "unbounded memory: other things: 2 at the end, when everything had arrived; 0 should be",
+            ]
+        );
+    }
 }

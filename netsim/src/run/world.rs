@@ -1,5 +1,7 @@
 //! The world of a run and what happens to it.
 
+mod bounds;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use tern_client::{AccountId, ConversationId, PresenceState};
@@ -8,7 +10,7 @@ use tern_server::config::Config;
 use super::{
     Options, RunError, Watch,
     device::{Device, Shared},
-    memory::{Crowd, Meter, size},
+    memory::Meter,
     news::News,
     outcome::{self, ConnectionChange, Happened, Outcome, PhoneTraffic, Seen},
     tape::Tape,
@@ -16,7 +18,7 @@ use super::{
 use crate::{
     checker::{
         self, Event, History, Progress,
-        presence::{self, Absence, GONE_WITHIN, Sight},
+        presence::{self, Absence, Sight},
     },
     link::LinkSettings,
     scenario::{Scenario, Step, Timeline},
@@ -221,56 +223,6 @@ impl<'a> World<'a> {
         }
         let now = self.net.now();
         tokio::time::sleep((self.begun + at).saturating_sub(now)).await;
-    }
-
-    fn crowd(&self) -> Crowd {
-        let (devices, conversations) = (self.devices.len(), self.conversations.len());
-        Crowd {
-            devices: devices as u64,
-            conversations: conversations as u64,
-            waiting: self.tape.waiting() as u64,
-        }
-    }
-
-    fn sample(&mut self) {
-        let crowd = self.crowd();
-        let config = self.server.config();
-        if let Some(server) = self.server.server() {
-            self.meter.sample_server(server.metrics(), config, crowd);
-        }
-        self.meter.sample_disk(self.server.disk(), config, crowd);
-    }
-
-    /// When everything has arrived, and dead connections have had the time to be noticed, what only waited for that
-    /// must be gone.
-    async fn rest(&mut self) {
-        tokio::time::sleep(GONE_WITHIN).await;
-        self.sample();
-        self.at_rest(self.devices.len());
-        let messages = self.server.disk().count(b"m/") as u64;
-        self.meter.at_rest("messages stored", messages, 0);
-        let marks = self.server.disk().count(b"b/") as u64;
-        self.meter.at_rest("mailbox marks stored", marks, 0);
-        let hosts = self.devices.iter().map(Device::host).chain([self.server.host()]);
-        let unread: usize = hosts.map(|host| self.net.unread(host)).sum();
-        self.meter.at_rest("packets that nobody has read", unread as u64, 0);
-    }
-
-    /// What the server may have with so many devices connected and nothing to do.
-    fn at_rest(&mut self, connected: usize) {
-        let Some(server) = self.server.server() else { return };
-        let (metrics, connected) = (server.metrics(), connected as u64);
-        self.meter.at_rest("devices signed in", size(metrics.sessions.get()), connected);
-        self.meter.at_rest("connections", size(metrics.connections.get()), connected);
-        self.meter.at_rest("handshakes", size(metrics.handshakes_in_progress.get()), 0);
-        for shard in 0..self.server.config().shards() {
-            let queue = size(metrics.shard_queue(shard as u32).get());
-            self.meter.at_rest("commands that wait for a shard", queue, 0);
-        }
-        if connected == 0 {
-            self.meter.at_rest("uplinks", size(metrics.uplinks.get()), 0);
-            self.meter.at_rest("downlinks", size(metrics.downlinks.get()), 0);
-        }
     }
 
     fn happens(&mut self, phone: Option<usize>, what: &str) {

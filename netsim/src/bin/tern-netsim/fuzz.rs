@@ -21,7 +21,8 @@ use crate::failure::{Failure, print_json, say};
 
 /// Run random scenarios: topology, links, load and faults come from a seed, and so does the run.
 ///
-/// A seed that breaks a promise is printed with the command that repeats it, to the packet.
+/// A seed that breaks a promise, or whose world never comes to rest, is printed with the command that repeats
+/// it, to the packet.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  tern-netsim fuzz --seeds 1000\n  tern-netsim fuzz --fresh --seeds 300 \
