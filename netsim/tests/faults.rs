@@ -51,11 +51,17 @@ fn each_planted_fault_is_found_and_named_and_without_it_the_run_is_good() {
             continue;
         };
         let first = violations.first();
-        assert!(
-            kinds.contains(&fault.kind()),
-            "{fault}: {kinds:?} {first:?} {:?}",
-            outcome.unsettled
-        );
+        let told = format!("{fault}: {kinds:?} {first:?} {:?}", outcome.unsettled);
+        match fault {
+            // What these do breaks further promises.
+            Fault::DiskSyncsNothing
+            | Fault::DiskDropsMessages
+            | Fault::DiskTearsCommits
+            | Fault::DiskSwapsMessages
+            | Fault::PhoneTicksDelivered
+            | Fault::PhoneIsSetBack => assert!(kinds.contains(&fault.kind()), "{told}"),
+            _ => assert_eq!(kinds[..], [fault.kind()], "{told}"),
+        }
         let named = fault.kind().to_string() + ":";
         assert!(violations.iter().any(|what| what.starts_with(&named)), "{fault}: {violations:?}");
     }
