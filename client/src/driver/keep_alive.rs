@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// How long after a router has forgotten a silence as long is tried again; twice as long each further time
 /// that it proves too long, up to [`LAST_RETRY`]. Perhaps it was a restart of the router.
 const FIRST_RETRY: Duration = Duration::from_secs(15 * 60);
-/// At that pace, less than a thousandth of the time is spent where the server can't reach the client.
+/// At that pace, less than a hundredth of the time is spent where the server can't reach the client.
 const LAST_RETRY: Duration = Duration::from_secs(4 * 3_600);
 
 /// The moment in which something was last sent or came, noted by whoever reads or writes a stream.
