@@ -68,15 +68,17 @@ const LATE_ATTEMPT: Duration = Duration::from_secs(20);
 /// that nobody holds, and no step of the store is ever half done.
 pub(crate) async fn supervise(core: Arc<Core>, commands: mpsc::Receiver<Command>) {
     let backoff = Backoff::new();
-    Supervisor { core, commands, backoff, given_up: None }.run().await;
+    // A process that was killed may have left an attempt behind.
+    let given_up = Some(Instant::now());
+    Supervisor { core, commands, backoff, given_up }.run().await;
 }
 
 struct Supervisor {
     core: Arc<Core>,
     commands: mpsc::Receiver<Command>,
     backoff: Backoff,
-    /// When an attempt was last given up: the server may still read it, take it for the newest, and
-    /// let it replace the one after it.
+    /// When an attempt was last given up, by this process or by one before it: the server may still read it, take it
+    /// for the newest, and let it replace the one after it.
     given_up: Option<Instant>,
 }
 

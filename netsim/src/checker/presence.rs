@@ -6,9 +6,15 @@ use std::time::Duration;
 use super::{Kind, Violation};
 
 /// How long a phone that is gone may look online, by [TERN-8.2-1]: the silence after which an active client
-/// is held for gone (30 s by default), and the grace for a change of networks, at most 5 s. A second more
-/// for packets and timers on their way.
-pub const GONE_WITHIN: Duration = Duration::from_secs(30 + 5 + 1);
+/// is held for gone (30 s by default), and the grace for a change of networks, at most 5 s.
+pub const GONE_WITHIN: Duration = Duration::from_secs(30 + 5);
+
+/// How long news of it may be on their way to a watcher whose links lose nothing and are never full: a second, for
+/// delays and timers.
+pub const TOLD_SOON: Duration = Duration::from_secs(1);
+
+/// The same on links that lose packets or hold them up: repeats come ever more rarely.
+pub const TOLD_AT_LAST: Duration = Duration::from_secs(30);
 
 /// A device was told of another's presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +40,14 @@ pub struct Absence {
     pub to: Duration,
 }
 
-/// The phones that were gone and still looked online to a watcher that could have been told.
-pub fn ghosts(sights: &[Sight], absences: &[Absence]) -> Vec<Violation> {
+/// The phones that were gone and still looked online to a watcher that could have been told, when the news had
+/// had `told_within` to come.
+pub fn ghosts(sights: &[Sight], absences: &[Absence], told_within: Duration) -> Vec<Violation> {
+    let within = GONE_WITHIN + told_within;
     let mut ghosts = Vec::new();
     for absence in absences {
         let Some(gone) = absence.phone else { continue };
-        let due = absence.from + GONE_WITHIN;
+        let due = absence.from + within;
         if absence.to <= due {
             continue;
         }
@@ -60,7 +68,7 @@ pub fn ghosts(sights: &[Sight], absences: &[Absence]) -> Vec<Violation> {
                 ghosts.push(violation(format!(
                     "a ghost: p{gone} was gone at {:.3} s and p{watcher} saw it online {} s later",
                     absence.from.as_secs_f64(),
-                    GONE_WITHIN.as_secs()
+                    within.as_secs()
                 )));
             }
         }
@@ -82,6 +90,10 @@ fn violation(what: String) -> Violation {
 mod tests {
     use super::*;
 
+    fn ghosts(sights: &[Sight], absences: &[Absence]) -> Vec<Violation> {
+        super::ghosts(sights, absences, TOLD_SOON)
+    }
+
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -102,6 +114,9 @@ mod tests {
         assert_eq!(ghosts(&[sight(1, true)], &gone).len(), 1);
         assert_eq!(ghosts(&[sight(1, true), sight(47, false)], &gone).len(), 1);
         assert_eq!(ghosts(&[sight(1, true), sight(40, false), sight(41, true)], &gone).len(), 1);
+        // On bad links it isn't too late yet.
+        assert_eq!(super::ghosts(&[sight(1, true), sight(47, false)], &gone, TOLD_AT_LAST), []);
+        assert_eq!(super::ghosts(&[sight(1, true)], &gone, TOLD_AT_LAST).len(), 1);
     }
 
     #[test]

@@ -72,10 +72,7 @@ impl Case {
 
     /// Whether chance decides about packets: there is jitter or loss.
     pub fn is_by_chance(&self) -> bool {
-        [&self.up, &self.down].iter().any(|link| {
-            let lossless = matches!(link.loss, Loss::None | Loss::Independent { probability: 0.0 });
-            link.jitter_ms > 0.0 || !lossless
-        })
+        [&self.up, &self.down].iter().any(|link| link.jitter_ms > 0.0 || link.can_lose())
     }
 
     /// So many phones with these links.

@@ -57,6 +57,11 @@ pub struct LinkSettings {
 }
 
 impl LinkSettings {
+    /// Whether packets may be lost by chance.
+    pub fn can_lose(&self) -> bool {
+        !matches!(self.loss, Loss::None | Loss::Independent { probability: 0.0 })
+    }
+
     /// Reads the trace, if the settings name one that isn't loaded yet. A relative path counts from `folder`, the
     /// one that the settings came from.
     ///

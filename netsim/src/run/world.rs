@@ -66,6 +66,8 @@ struct World<'a> {
     old_paths: Vec<Option<PathId>>,
     /// The links that each phone has.
     links: Vec<(LinkSettings, LinkSettings)>,
+    /// How long the server's news may take on the worst links so far.
+    told_within: Duration,
     conversations: BTreeMap<ConversationId, (usize, (AccountId, AccountId))>,
     tape: Tape,
     news: News,
@@ -156,6 +158,7 @@ impl<'a> World<'a> {
             watch,
             server,
             old_paths: vec![None; devices.len()],
+            told_within: told_within(&access.up, &access.down),
             links: vec![(access.up, access.down); devices.len()],
             devices,
             conversations,
@@ -257,6 +260,7 @@ impl<'a> World<'a> {
                 self.happens(Some(phone), "another network");
                 self.is_away(Some(phone), Why::NoNetwork, false);
                 if let Some(links) = links {
+                    self.told_within = self.told_within.max(told_within(&links.0, &links.1));
                     self.links[phone] = links;
                 }
                 self.enter(phone)?;
@@ -292,6 +296,7 @@ impl<'a> World<'a> {
             }
             Step::Change(phone, up, down) => {
                 self.happens(Some(phone), "other links");
+                self.told_within = self.told_within.max(told_within(&up, &down));
                 self.links[phone] = (up.clone(), down.clone());
                 let host = self.devices[phone].host();
                 if let Some(path) = self.net.current_path(host) {
@@ -503,7 +508,7 @@ impl<'a> World<'a> {
         };
         let mut verdict = checker::check(&history, Progress::Settled);
         let sights = self.sights();
-        verdict.violations.extend(presence::ghosts(&sights, &self.absences));
+        verdict.violations.extend(presence::ghosts(&sights, &self.absences, self.told_within));
         let unseen = unseen.map(|(watcher, watched)| presence::unseen(watcher, watched));
         verdict.violations.extend(unseen);
         verdict.violations.extend(self.meter.violations());
@@ -570,4 +575,16 @@ fn messages(scenario: &Scenario) -> impl Iterator<Item = (Duration, usize, usize
         let (from, to) = if both_ways && turn == 1 { (other, one) } else { (one, other) };
         (Duration::from_secs_f64(number as f64 / rate), from, to)
     })
+}
+
+/// How long the server's news may take to a phone with these links.
+fn told_within(up: &LinkSettings, down: &LinkSettings) -> Duration {
+    let is_sure = |link: &LinkSettings| {
+        link.rate_kbit_s.is_none()
+            && link.trace.is_none()
+            && link.corrupt == 0.0
+            && !link.can_lose()
+            && link.delay_ms + link.jitter_ms + link.reorder_by_ms < 500.0
+    };
+    if is_sure(up) && is_sure(down) { presence::TOLD_SOON } else { presence::TOLD_AT_LAST }
 }

@@ -10,10 +10,13 @@ use std::{
 use lru::LruCache;
 use tern_protocol::{
     code::Code,
-    frame::{Accepted, Refused},
+    frame::{Accepted, Ack, Refused},
     id::{AccountId, ConversationId, DeviceId},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     Audience, Command,
@@ -71,6 +74,9 @@ pub(super) struct Shard {
     touched: BTreeMap<ConversationId, Instant>,
     /// Conversations of batches that failed: what of them was committed after all, nobody was told.
     unsure: BTreeSet<ConversationId>,
+    /// Acks of conversations whose state was dropped after a commit that failed: devices send them once, and
+    /// what they cover would be kept until the device connects anew.
+    acked: BTreeMap<ConversationId, Vec<(DeviceId, Ack)>>,
 }
 
 impl Shard {
@@ -94,6 +100,7 @@ impl Shard {
             hot: LruCache::new(capacity),
             touched: BTreeMap::new(),
             unsure: BTreeSet::new(),
+            acked: BTreeMap::new(),
         }
     }
 
@@ -107,6 +114,7 @@ impl Shard {
                 first = queue.recv() => first,
                 () = tokio::time::sleep_until(next_settle), if self.has_chores() => {
                     self.tell_unsure().await;
+                    self.ack_again().await;
                     self.settle(Instant::now().checked_sub(settle)).await;
                     next_settle = Instant::now() + settle;
                     continue;
@@ -138,7 +146,33 @@ impl Shard {
     }
 
     fn has_chores(&self) -> bool {
-        !self.touched.is_empty() || !self.unsure.is_empty()
+        !self.touched.is_empty() || !self.unsure.is_empty() || !self.acked.is_empty()
+    }
+
+    /// Remembers the acks of a conversation whose state is dropped, since it may not be what is stored.
+    fn drop_state(&mut self, id: ConversationId, conversation: &Conversation) {
+        // Of more than that, they come again when the devices connect.
+        if self.acked.len() < self.settings.cached_conversations {
+            self.acked.insert(id, conversation.acks().collect());
+        }
+    }
+
+    /// Applies anew what was acked before a commit failed. They are states, so twice is like once.
+    async fn ack_again(&mut self) {
+        for (conversation, acks) in std::mem::take(&mut self.acked) {
+            let (commands, answers): (Vec<_>, Vec<_>) = acks
+                .iter()
+                .map(|&(device, ack)| {
+                    let (reply, answer) = oneshot::channel();
+                    (Command::Ack { conversation, device, ack, reply }, answer)
+                })
+                .unzip();
+            self.work_off(commands).await;
+            let were_given_up = answers.into_iter().any(|mut answer| answer.try_recv().is_err());
+            if were_given_up {
+                self.acked.insert(conversation, acks);
+            }
+        }
     }
 
     /// Tells the devices of conversations in which something may have happened unnoticed: a batch that is
@@ -252,7 +286,14 @@ impl Shard {
             }
         }
         // On an error everything at work is dropped here, and with it the state that isn't stored.
-        self.commit(transaction, appends).await?;
+        if let Err(error) = self.commit(transaction, appends).await {
+            for (id, conversation) in &at_work {
+                if let Some(conversation) = conversation {
+                    self.drop_state(*id, conversation);
+                }
+            }
+            return Err(error);
+        }
         self.metrics.messages_deleted.inc_by(deleted);
         let now = Instant::now();
         for (id, conversation) in at_work {
@@ -310,8 +351,8 @@ impl Shard {
             if state.take_mutations(&mut transaction)
                 && let Err(error) = self.commit(transaction, 0).await
             {
-                // What is lost are receipt acks and tidying up: both come again by themselves.
-                tracing::warn!(%error, "an evicted conversation wasn't tidied up");
+                tracing::warn!(%error, "an evicted conversation isn't tidied up yet");
+                self.drop_state(evicted, &state);
             }
         }
     }
@@ -334,6 +375,7 @@ impl Shard {
                 Ok(accounts) => accounts,
                 Err(error) => {
                     tracing::warn!(%error, "devices of a conversation can't be read");
+                    self.touched.insert(*id, Instant::now());
                     continue;
                 }
             };
@@ -345,9 +387,11 @@ impl Shard {
             }
         }
         if let Err(error) = self.commit(transaction, 0).await {
-            tracing::warn!(%error, "conversations weren't tidied up");
-            for id in &due {
-                self.hot.pop(id);
+            tracing::warn!(%error, "conversations aren't tidied up yet");
+            for id in due {
+                if let Some(conversation) = self.hot.pop(&id) {
+                    self.drop_state(id, &conversation);
+                }
             }
         }
     }

@@ -209,6 +209,13 @@ impl Conversation {
         self.devices.keys().copied()
     }
 
+    /// What each device has acked.
+    pub fn acks(&self) -> impl Iterator<Item = (DeviceId, Ack)> {
+        self.devices.iter().map(|(&device, state)| {
+            (device, Ack { seq: state.cursor.seq, revision: state.cursor.revision })
+        })
+    }
+
     /// The two accounts.
     pub fn members(&self) -> [AccountId; 2] {
         self.members

@@ -315,6 +315,7 @@ impl Running {
                 release_receipts_at = Some(Instant::now() + hold);
             }
             let timer = [leave_at, release_receipts_at].into_iter().flatten().min();
+            let provisional = self.provisional.is_some();
             tokio::select! {
                 biased;
                 () = session.inbox.changed() => self.tell_events().await?,
@@ -332,7 +333,7 @@ impl Running {
                     self.fill(&waiting);
                 }
                 frame = self.stream.frames.next(),
-                    if self.provisional.is_none() && self.stream.protocol.may_read() =>
+                    if !provisional && self.stream.protocol.may_read() =>
                 {
                     // Boxed, so that a connection that asks for nothing has no room for it.
                     Box::pin(self.take(frame)).await?;
@@ -377,7 +378,7 @@ impl Running {
                     release_receipts_at = None;
                     session.inbox.release_receipts();
                 }
-                () = silence::too_long(&session, &mut self.silence) => return Err(GONE),
+                () = silence::too_long(&session, &mut self.silence, provisional) => return Err(GONE),
             }
             // Held for its drop.
             let _ = &entered;
@@ -463,7 +464,9 @@ impl Running {
     /// the connection is wanted.
     async fn flush(&mut self) -> Result<(), Code> {
         // Boxed, since it is seldom waited for.
-        let silence = Box::pin(silence::too_long(&self.session, &mut self.silence));
+        let provisional = self.provisional.is_some();
+        let silence = silence::too_long(&self.session, &mut self.silence, provisional);
+        let silence = Box::pin(silence);
         tokio::select! {
             biased;
             written = self.stream.writer.flush() => {

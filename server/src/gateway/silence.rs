@@ -45,22 +45,24 @@ impl Silence {
 }
 
 /// Returns when the client has been silent for longer than it may. Nothing is lost if the future is dropped.
-pub(super) async fn too_long(session: &Session, silence: &mut Silence) {
+///
+/// While the session is `provisional` that is the shorter time for everybody: a first flight that is replayed has
+/// nobody behind it.
+pub(super) async fn too_long(session: &Session, silence: &mut Silence, provisional: bool) {
+    let limits = &session.limits;
+    let limit = || {
+        Duration::from_millis(u64::from(match provisional || session.inbox.is_active() {
+            true => limits.idle_for_ms,
+            false => limits.inactive_idle_for_ms,
+        }))
+    };
     loop {
-        sleep_until(silence.next_look(limit(session))).await;
+        sleep_until(silence.next_look(limit())).await;
         let received = session.connection.stats().udp_rx.datagrams;
-        if silence.is_too_long(Instant::now(), received, limit(session)) {
+        if silence.is_too_long(Instant::now(), received, limit()) {
             return;
         }
     }
-}
-
-fn limit(session: &Session) -> Duration {
-    let limits = &session.limits;
-    Duration::from_millis(u64::from(match session.inbox.is_active() {
-        true => limits.idle_for_ms,
-        false => limits.inactive_idle_for_ms,
-    }))
 }
 
 #[cfg(test)]

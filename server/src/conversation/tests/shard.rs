@@ -101,6 +101,26 @@ async fn after_a_commit_of_which_the_outcome_is_unknown_every_device_is_told() {
     assert_eq!(told, [11, 20].map(|id| (device(id), conversation())));
 }
 
+/// A device acks once, so nobody else would ask for it.
+#[tokio::test(start_paused = true)]
+async fn what_was_acked_is_tidied_up_although_the_store_was_away_meanwhile() {
+    let bench = bench(10);
+    let accounts = [info(1, &[10]), info(2, &[20])];
+    let begun = bench.conversations.append(conversation(), device(10), accounts, send(1, 0));
+    begun.await.unwrap().await.unwrap().unwrap();
+    let mark = || bench.store.get(keys::mark(device(20), conversation()));
+    assert!(mark().await.unwrap().is_some());
+    let ack = Ack { seq: 1, revision: 1 };
+    bench.conversations.ack(conversation(), device(20), ack).await.unwrap();
+    bench.store.fail(true);
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    bench.store.fail(false);
+    assert!(mark().await.unwrap().is_some());
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(mark().await.unwrap(), None);
+    assert_eq!(bench.metrics.messages_deleted.get(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_stays_away_is_said() {
     let bench = bench(10);
