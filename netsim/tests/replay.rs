@@ -36,7 +36,8 @@ fn a_flight_replayed_while_its_connection_lives_is_nothing_to_anybody() {
         // The server has forgotten what names the connection had during its handshake: each is an attempt to
         // make another, whose 0-RTT data isn't read, since a TLS session is good for one.
         let after = world.counts();
-        assert_eq!(after.handshakes, before.handshakes + 5);
+        // More, if she had given attempts up that were closed in the same flight.
+        assert!(after.handshakes >= before.handshakes + 5, "{after:?}");
         assert_eq!((after.tickets, after.accepted), (before.tickets, before.accepted));
     });
 }

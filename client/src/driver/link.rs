@@ -407,6 +407,7 @@ impl Link {
                 self.order(conversation, Order::Typing(active));
             }
             Command::NetworkChanged => {
+                self.core.sessions.hope(true);
                 self.queued.push_front((RequestBody::Ping, Origin::Check));
                 for _ in 0..MOVED_GREASE {
                     let id = grease::id(self.core.rng().random());

@@ -194,6 +194,8 @@ impl Supervisor {
     /// connection is opened first.
     async fn serve(&mut self, mut link: Link) -> Served {
         self.core.notify(ClientEvent::Connection(ConnectionState::Connected));
+        // If this connection falls silent, what is tried beside it has no more reason to hope than any.
+        self.core.sessions.hope(false);
         let since = Instant::now();
         loop {
             let ended = link.run(&mut self.commands).await;
