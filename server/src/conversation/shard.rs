@@ -159,7 +159,7 @@ impl Shard {
 
     /// Applies anew what was acked before a commit failed. They are states, so twice is like once.
     async fn ack_again(&mut self) {
-        for (conversation, acks) in std::mem::take(&mut self.acked) {
+        while let Some((conversation, acks)) = self.acked.pop_first() {
             let (commands, answers): (Vec<_>, Vec<_>) = acks
                 .iter()
                 .map(|&(device, ack)| {
@@ -170,7 +170,9 @@ impl Shard {
             self.work_off(commands).await;
             let were_given_up = answers.into_iter().any(|mut answer| answer.try_recv().is_err());
             if were_given_up {
+                // Nothing else would fare better; commands that wait have been held up for long enough.
                 self.acked.insert(conversation, acks);
+                return;
             }
         }
     }
