@@ -55,10 +55,7 @@ pub(crate) enum Command {
     NetworkChanged,
 }
 
-/// How long an attempt beside a silent connection is waited for before the next one: the packets of a handshake
-/// that fails are repeated ever more rarely, those of a new one at once.
-const RACE_ATTEMPT: Duration = Duration::from_secs(3);
-/// How long to wait after an attempt that failed at once.
+/// How long to wait after an attempt beside a silent connection that failed at once.
 const RACE_PAUSE: Duration = Duration::from_secs(1);
 /// How long an attempt that was given up may come to life at the server: the time that it has for a hello,
 /// and as long again for packets under way.
@@ -246,15 +243,14 @@ impl Supervisor {
         }
     }
 
-    /// The server has said nothing for a while: a new connection is tried beside the old one, again
+    /// The server has said nothing for a while: new connections are tried beside the old one, again
     /// and again, and the one that answers first stays. `None`: that is the old one.
     async fn race(&mut self, link: &mut Link) -> Option<Served> {
         loop {
             let core = self.core.clone();
-            let mut attempt = std::pin::pin!(async {
-                let attempt = Box::pin(connect(&core, None, Purpose::SignIn));
-                let raced = tokio::time::timeout(RACE_ATTEMPT, attempt).await;
-                if matches!(&raced, Ok(Err(error)) if !error.is_final()) {
+            let mut raced = Box::pin(async {
+                let raced = Attempts::new(&core, None).next().await;
+                if raced.as_ref().is_err_and(|error| !error.is_final()) {
                     // Without a network an attempt may fail at once.
                     tokio::time::sleep(RACE_PAUSE).await;
                 }
@@ -262,14 +258,12 @@ impl Supervisor {
             });
             tokio::select! {
                 biased;
-                raced = &mut attempt => {
+                result = &mut raced => {
                     self.given_up = Some(Instant::now());
-                    match raced {
-                        Ok(Ok(new)) => return Some(Served::Moved(Box::new(new))),
-                        Ok(Err(error)) if error.is_final() => {
-                            return Some(Served::Lost(error, None));
-                        }
-                        Ok(Err(_)) | Err(_) => {}
+                    match result {
+                        Ok(new) => return Some(Served::Moved(Box::new(new))),
+                        Err(error) if error.is_final() => return Some(Served::Lost(error, None)),
+                        Err(_) => {}
                     }
                 }
                 ended = link.run(&mut self.commands) => {
@@ -280,10 +274,9 @@ impl Supervisor {
                         Ended::GoAway(_) | Ended::Silent => {}
                         // Perhaps because the server has seen the new one already.
                         Ended::Lost(_) => {
-                            return Some(match attempt.await {
-                                Ok(Ok(new)) => Served::Moved(Box::new(new)),
-                                Ok(Err(error)) => Served::Lost(error, None),
-                                Err(_) => Served::Lost(ConnectError::TimedOut, None),
+                            return Some(match raced.await {
+                                Ok(new) => Served::Moved(Box::new(new)),
+                                Err(error) => Served::Lost(error, None),
                             });
                         }
                     }
