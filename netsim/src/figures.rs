@@ -19,6 +19,6 @@ pub use self::{
     gap::{Gap, Handovers, gaps, handovers},
     late::{Late, late},
     peer::{Peer, PeerPath},
-    profile::{ProfileFigures, in_profile},
+    profile::{GAPS_S, ProfileFigures, in_profile},
     start::{Starts, starts},
 };

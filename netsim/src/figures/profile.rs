@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::{Case, Gap, Handovers, Late, Starts, gaps, handovers, late, starts};
 use crate::{run::RunError, scenario::ClientVariant};
 
-/// How long gaps are, in seconds.
-pub(super) const GAPS_S: [f64; 5] = [2.0, 5.0, 10.0, 25.0, 45.0];
+/// How long the gaps are that Tern is held to, in seconds.
+pub const GAPS_S: [f64; 5] = [2.0, 5.0, 10.0, 25.0, 45.0];
 
 /// What Tern is held to, on the links of a profile.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 use tern_netsim::{
-    figures::{self, Case, Gap, Handovers, Late, Peer, ProfileFigures, Starts},
+    figures::{self, Case, GAPS_S, Gap, Handovers, Late, Peer, ProfileFigures, Starts},
     profile::Profile,
     report::{Held, profile_markdown, runs_page},
     scenario::ClientVariant,
@@ -72,8 +72,6 @@ struct LateAt {
     #[serde(flatten)]
     late: Late,
 }
-
-const GAPS_S: [f64; 5] = [2.0, 5.0, 10.0, 25.0, 45.0];
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if !args.profile.is_empty() {
