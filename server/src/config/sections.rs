@@ -27,7 +27,7 @@ section! {
         /// `[::]:7777` takes IPv4 and IPv6.
         address: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 7777));
         /// A client with a user who looks is held for gone when nothing has come from it for so long, or a
-        /// tenth less; clients are told. Longer is kinder to batteries, shorter shows sooner who is offline.
+        /// fifth less; clients are told. Longer is kinder to batteries, shorter shows sooner who is offline.
         idle_for_ms: u32 = 30_000, in 5_000..=600_000;
         /// The same for a client in the background, of which nobody is shown whether it is online.
         /// It may be silent for two fifths of that, so ten minutes let a phone's radio sleep for four at a

@@ -12,7 +12,7 @@ use super::session::Session;
 
 /// A connection is looked at so many times in the silence that it may have. It is held for dead after
 /// so many looks, less one, without news: what came, came before the first of them.
-const LOOKS: u32 = 10;
+const LOOKS: u32 = 5;
 
 /// How long a connection has received nothing.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Silence {
         self.looked + limit / LOOKS
     }
 
-    /// Whether nothing was received for too long: for at most `limit`, and at least nine tenths of it.
+    /// Whether nothing was received for too long: for at most `limit`, and at least four fifths of it.
     fn is_too_long(&mut self, now: Instant, received: u64, limit: Duration) -> bool {
         self.looked = now;
         if std::mem::replace(&mut self.received, received) != received {
@@ -91,7 +91,7 @@ mod tests {
         for tenths in 0..100 {
             let last = f64::from(tenths) / 10.0;
             let after = gone_after(&[last / 2.0, last]);
-            assert!(after <= LIMIT && after >= LIMIT * 9 / 10, "{last} {after:?}");
+            assert!(after <= LIMIT && after >= LIMIT * 4 / 5, "{last} {after:?}");
         }
         // As long as something comes in time, it isn't.
         let often: Vec<f64> = (0..100).map(|n| f64::from(n) * 15.0).collect();
@@ -102,8 +102,8 @@ mod tests {
     fn a_limit_that_becomes_shorter_counts_at_the_next_look() {
         let begin = Instant::now();
         let mut silence = Silence::new(begin, 1);
-        assert_eq!(silence.next_look(LIMIT * 20), begin + 2 * LIMIT);
-        assert_eq!(silence.next_look(LIMIT), begin + LIMIT / 10);
+        assert_eq!(silence.next_look(LIMIT * 20), begin + 4 * LIMIT);
+        assert_eq!(silence.next_look(LIMIT), begin + LIMIT / 5);
         assert!(!silence.is_too_long(begin + LIMIT, 1, LIMIT * 20));
         assert!(silence.is_too_long(begin + LIMIT, 1, LIMIT));
     }
