@@ -78,7 +78,9 @@ fn a_run_is_told_as_text_and_as_json_and_can_be_repeated() {
 fn what_does_not_arrive_in_time_is_told_and_the_exit_code_is_1() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hole.toml");
-    let toml = "seconds = 60\nsettle_s = 1\n[[events]]\nat_s = 5\nblack_hole = { for_s = 55 }\n";
+    // What has gathered in the hole is more than the windows let through in a second.
+    let toml = "seconds = 30\nsettle_s = 1\n[load]\nbytes = 60000\nmessages_per_s = 20\n\
+                [[events]]\nat_s = 5\nblack_hole = { for_s = 25 }\n";
     std::fs::write(&file, toml).unwrap();
     let output = netsim(&["run", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
