@@ -62,8 +62,10 @@ struct World<'a> {
     net: Net,
     server: ServerHost,
     devices: Vec<Device>,
-    /// The path that each phone has left last.
+    /// The path that each phone has left for another, which is closed when they no longer overlap.
     old_paths: Vec<Option<PathId>>,
+    /// The path that each phone has lost without having another.
+    lost_paths: Vec<Option<PathId>>,
     /// The links that each phone has.
     links: Vec<(LinkSettings, LinkSettings)>,
     /// How long the server's news may take on the worst links so far.
@@ -158,6 +160,7 @@ impl<'a> World<'a> {
             watch,
             server,
             old_paths: vec![None; devices.len()],
+            lost_paths: vec![None; devices.len()],
             told_within: told_within(&access.up, &access.down),
             links: vec![(access.up, access.down); devices.len()],
             devices,
@@ -251,7 +254,7 @@ impl<'a> World<'a> {
                 self.is_away(Some(phone), Why::NoNetwork, true);
                 let host = self.devices[phone].host();
                 if let Some(path) = self.net.current_path(host) {
-                    self.old_paths[phone] = Some(path);
+                    self.lost_paths[phone] = Some(path);
                     self.net.open_path(host, path, false);
                     self.net.use_path(host, None);
                 }
@@ -269,15 +272,17 @@ impl<'a> World<'a> {
                 }
             }
             Step::CloseOld(phone) => {
-                if let Some(path) = self.old_paths[phone] {
-                    self.net.open_path(self.devices[phone].host(), path, false);
+                let host = self.devices[phone].host();
+                let old = self.old_paths[phone].take();
+                if let Some(path) = old.filter(|&path| self.net.current_path(host) != Some(path)) {
+                    self.net.open_path(host, path, false);
                 }
             }
             Step::PutBack(phone) => {
                 self.happens(Some(phone), "the same network again");
                 self.is_away(Some(phone), Why::NoNetwork, false);
                 let host = self.devices[phone].host();
-                if let (Some(path), None) = (self.old_paths[phone], self.net.current_path(host)) {
+                if let (Some(path), None) = (self.lost_paths[phone], self.net.current_path(host)) {
                     self.net.open_path(host, path, true);
                     self.net.use_path(host, Some(path));
                     if told {
