@@ -4,9 +4,11 @@ use std::{fmt, fs, io, path::PathBuf, sync::Arc};
 
 use crate::{
     config::{Config, StoreKind},
+    random::Random,
     store::{
         Store,
         embedded::{EmbeddedStore, OpenError},
+        tikv::{ConnectError, TikvStore},
     },
 };
 
@@ -23,6 +25,8 @@ pub enum BackendError {
     },
     /// The embedded store can't be opened.
     Embedded(OpenError),
+    /// The cluster can't be reached.
+    Tikv(ConnectError),
 }
 
 impl fmt::Display for BackendError {
@@ -32,6 +36,7 @@ impl fmt::Display for BackendError {
                 write!(f, "the folder {} can't be made: {source}", folder.display())
             }
             Self::Embedded(error) => error.fmt(f),
+            Self::Tikv(error) => error.fmt(f),
         }
     }
 }
@@ -41,6 +46,7 @@ impl std::error::Error for BackendError {
         match self {
             Self::Folder { source, .. } => Some(source),
             Self::Embedded(error) => Some(error),
+            Self::Tikv(error) => Some(error),
         }
     }
 }
@@ -54,18 +60,30 @@ pub struct Backend {
     pub health: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
-/// Opens the configured store. Reads the disk, so not on an async thread.
-pub fn open(config: &Config) -> Result<Backend, BackendError> {
+/// Opens the configured store. `random` spreads repeated calls to a cluster.
+pub async fn open(config: &Config, random: &Random) -> Result<Backend, BackendError> {
     match config.store.kind {
         StoreKind::Embedded => {
-            let folder = config.in_data_dir("store");
-            fs::create_dir_all(&folder)
-                .map_err(|source| BackendError::Folder { folder: folder.clone(), source })?;
-            let store = EmbeddedStore::open(&folder, config.embedded_store())
-                .map_err(BackendError::Embedded)?;
-            let store = Arc::new(store);
-            let probe = store.clone();
-            Ok(Backend { store, health: Arc::new(move || probe.health()) })
+            let config = config.clone();
+            // It reads the disk, and nothing else runs yet that would have to wait.
+            tokio::task::block_in_place(move || open_embedded(&config))
+        }
+        StoreKind::Tikv => {
+            let store = TikvStore::connect(config.tikv_store(), random.clone()).await;
+            let store = store.map_err(BackendError::Tikv)?;
+            // A cluster that is away comes back, and whoever needs it meanwhile is told.
+            Ok(Backend { store: Arc::new(store), health: Arc::new(|| Ok(())) })
         }
     }
+}
+
+fn open_embedded(config: &Config) -> Result<Backend, BackendError> {
+    let folder = config.in_data_dir("store");
+    fs::create_dir_all(&folder)
+        .map_err(|source| BackendError::Folder { folder: folder.clone(), source })?;
+    let store =
+        EmbeddedStore::open(&folder, config.embedded_store()).map_err(BackendError::Embedded)?;
+    let store = Arc::new(store);
+    let probe = store.clone();
+    Ok(Backend { store, health: Arc::new(move || probe.health()) })
 }

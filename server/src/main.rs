@@ -55,9 +55,8 @@ fn start(flags: &Flags) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     log_to_stderr(&config)?;
-    let backend = backend::open(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config, backend))
+    runtime.block_on(serve(config))
 }
 
 fn log_to_stderr(config: &Config) -> Result<(), Box<dyn Error>> {
@@ -74,12 +73,12 @@ fn log_to_stderr(config: &Config) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn serve(config: Config, backend: Backend) -> Result<(), Box<dyn Error>> {
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (clock, random) = (Clock::system(), Random::system());
-    let Backend { store, health } = backend;
+    let Backend { store, health } = backend::open(&config, &random).await?;
     let outside = Outside { store: store.clone(), clock, random: random.clone(), endpoint: None };
     let server = Server::start(config.clone(), outside).await?;
 

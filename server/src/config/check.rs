@@ -4,7 +4,7 @@
 use figment::{Figment, Provider, error::Kind, value::Value};
 
 use super::{
-    Config, ConfigError, JwtAlgorithm, Problem, RegistrationPolicy, RetentionPolicy, Setting,
+    Config, ConfigError, JwtAlgorithm, Problem, RegistrationPolicy, RetentionPolicy, Setting, StoreKind,
 };
 
 /// Refuses keys that no setting has, naming the nearest that one has.
@@ -141,6 +141,25 @@ pub(super) fn contradictions(config: &Config, figment: &Figment) -> Vec<Problem>
          every key is kept as long as tickets under it are valid",
     );
 
+    let store = &config.store;
+    let tikv = store.kind == StoreKind::Tikv;
+    refuse(
+        tikv && store.pd.is_empty(),
+        "store.pd",
+        "the tikv store needs the address of at least one placement driver",
+    );
+    refuse(
+        store.pd.iter().any(|address| !is_host_and_port(address)),
+        "store.pd",
+        "each is HOST:PORT, without a scheme",
+    );
+    let files = [&store.ca_file, &store.cert_file, &store.key_file];
+    refuse(
+        files.iter().any(|file| file.is_some()) && files.iter().any(|file| file.is_none()),
+        "store.ca_file",
+        "store.ca_file, store.cert_file and store.key_file go together",
+    );
+
     for (key, empty) in [
         ("data.dir", config.data.dir.as_os_str().is_empty()),
         ("log.filter", config.log.filter.trim().is_empty()),
@@ -149,6 +168,12 @@ pub(super) fn contradictions(config: &Config, figment: &Figment) -> Vec<Problem>
     }
     problems.extend(registration(config, figment));
     problems
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    })
 }
 
 fn registration(config: &Config, figment: &Figment) -> Vec<Problem> {

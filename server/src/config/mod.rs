@@ -21,7 +21,10 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use serde::{Deserialize, Serialize};
 
-use crate::store::embedded::EmbeddedSettings;
+use crate::store::{
+    embedded::EmbeddedSettings,
+    tikv::{TikvSettings, TikvTls},
+};
 pub use error::{ConfigError, Problem};
 pub use flags::Flags;
 pub use section::{Section, Setting};
@@ -119,6 +122,28 @@ impl Config {
             step_keys: size(store.step_keys),
             read_threads: size(store.read_threads.into()),
             ..EmbeddedSettings::default()
+        }
+    }
+
+    /// Where the TiKV cluster is, and how long it is waited for.
+    pub fn tikv_store(&self) -> TikvSettings {
+        let store = &self.store;
+        let files = (&store.ca_file, &store.cert_file, &store.key_file);
+        let tls = match files {
+            (Some(ca_file), Some(cert_file), Some(key_file)) => Some(TikvTls {
+                ca_file: ca_file.clone(),
+                cert_file: cert_file.clone(),
+                key_file: key_file.clone(),
+            }),
+            // The check has refused a part of them.
+            _ => None,
+        };
+        TikvSettings {
+            pd: store.pd.clone(),
+            key_prefix: store.key_prefix.clone().into(),
+            tls,
+            request_timeout_ms: store.request_timeout_ms,
+            give_up_after_ms: store.give_up_after_ms,
         }
     }
 

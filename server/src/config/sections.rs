@@ -240,13 +240,33 @@ section! {
 pub enum StoreKind {
     /// A store inside this process, on the local disk.
     Embedded,
+    /// A TiKV cluster.
+    Tikv,
 }
 
 section! {
     /// What holds the data.
     Store {
-        /// `embedded`: in the data folder, by this process alone.
+        /// `embedded`: in the data folder, by this process alone. `tikv`: in the TiKV cluster that pd names;
+        /// of the settings below, the first seven are for it, the others for the embedded store.
         kind: StoreKind = StoreKind::Embedded;
+        /// Addresses of the cluster's placement drivers, `HOST:PORT`; one is enough to find the others.
+        pd: Vec<String> = Vec::new();
+        /// What every key in the cluster begins with, so that deployments can share one. All nodes of a deployment
+        /// have the same, and it can't be changed later.
+        key_prefix: String = "tern/".to_owned();
+        /// PEM file with the authority of the cluster's certificates. With it the cluster is spoken to over
+        /// TLS, and cert_file and key_file are needed as well.
+        ca_file: Option<PathBuf> = None;
+        /// PEM file with the certificate that is shown to the cluster.
+        cert_file: Option<PathBuf> = None;
+        /// PEM file with that certificate's private key.
+        key_file: Option<PathBuf> = None;
+        /// How long one request to the cluster may take.
+        request_timeout_ms: u64 = 2 * SECOND_MS, in 50..=60_000;
+        /// How long the cluster is tried before a client is told that the server can't do it now. Locks of a node
+        /// that died are in the way for three seconds, so it should be longer than that.
+        give_up_after_ms: u64 = 10 * SECOND_MS, in 100..=600_000;
         /// Transactions that wait for the disk before their senders are made to wait.
         queue_transactions: u64 = 4_096, in 1..=1_000_000;
         /// Transactions that share one disk sync at most: a burst catches up within a few syncs.

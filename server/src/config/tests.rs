@@ -272,3 +272,20 @@ proptest::proptest! {
         let _ = load_file(&text, &[("TERN_LIMITS__WATCHES", &text)]);
     }
 }
+
+#[test]
+fn a_cluster_needs_an_address_and_all_of_its_files() {
+    assert_eq!(problem(&["store.kind=tikv"]).key, "store.pd");
+    for wrong in ["http://pd:2379", "pd", ":2379", "pd:x"] {
+        let problem = problem(&["store.kind=tikv", &format!("store.pd=[\"{wrong}\"]")]);
+        assert_eq!(problem.key, "store.pd", "{wrong}");
+    }
+    let half = ["store.kind=tikv", "store.pd=pd:2379", "store.ca_file=ca.pem"];
+    assert_eq!(problem(&half).key, "store.ca_file");
+
+    let config = load_file("[store]\nkind = \"tikv\"\npd = [\"pd-1:2379\", \"[::1]:2379\"]", &[]);
+    let settings = config.unwrap().tikv_store();
+    assert_eq!(settings.pd, ["pd-1:2379", "[::1]:2379"]);
+    assert!(settings.tls.is_none());
+    assert_eq!(&settings.key_prefix[..], b"tern/");
+}

@@ -16,6 +16,7 @@
 //!    not at all, and later reads agree on which.
 
 pub mod embedded;
+pub mod tikv;
 #[cfg(any(test, feature = "test-support"))]
 #[expect(clippy::expect_used, reason = "a suite fails by panicking")]
 pub mod suite;
