@@ -8,6 +8,9 @@ use tikv_client::{CheckLevel, Config, Transaction, TransactionClient, Transactio
 /// Nothing in a test takes longer unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two tries of what a client gives up too soon.
+const RETRY: Duration = Duration::from_millis(20);
+
 pub(crate) fn server() -> TestServer {
     TestServer::start(Options::default()).unwrap()
 }
@@ -45,8 +48,18 @@ pub(crate) fn pessimistic() -> TransactionOptions {
     TransactionOptions::new_pessimistic().drop_check(CheckLevel::None)
 }
 
+/// Begins. A client of version 0.4.0 doesn't reconnect to PD within a second after it last did, and fails at once
+/// meanwhile: who uses it must try again.
 pub(crate) async fn begin(client: &TransactionClient, options: TransactionOptions) -> Transaction {
-    patiently(client.begin_with_options(options)).await.unwrap()
+    patiently(async {
+        loop {
+            match client.begin_with_options(options.clone()).await {
+                Ok(transaction) => return transaction,
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    })
+    .await
 }
 
 /// Writes in a transaction of its own.
