@@ -4,7 +4,8 @@
 use figment::{Figment, Provider, error::Kind, value::Value};
 
 use super::{
-    Config, ConfigError, JwtAlgorithm, Problem, RegistrationPolicy, RetentionPolicy, Setting, StoreKind,
+    Config, ConfigError, JwtAlgorithm, Problem, RegistrationPolicy, RetentionPolicy, Setting,
+    StoreKind,
 };
 
 /// Refuses keys that no setting has, naming the nearest that one has.

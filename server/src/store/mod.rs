@@ -16,10 +16,10 @@
 //!    not at all, and later reads agree on which.
 
 pub mod embedded;
-pub mod tikv;
 #[cfg(any(test, feature = "test-support"))]
 #[expect(clippy::expect_used, reason = "a suite fails by panicking")]
 pub mod suite;
+pub mod tikv;
 
 use std::{fmt, future::Future, pin::Pin};
 

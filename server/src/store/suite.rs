@@ -29,6 +29,12 @@ pub trait Backend: Sync {
     /// Closes a store and opens it again with what it holds; a backend that keeps nothing
     /// across a reopen returns the store as it is.
     fn reopen(&self, store: Self::Store) -> impl Future<Output = Self::Store> + Send;
+
+    /// Whether commits that are begun one after the other, without waiting, take effect in that order. The trait
+    /// doesn't ask for it; where it is so, the suite looks.
+    fn keeps_order(&self) -> bool {
+        true
+    }
 }
 
 /// How much the random part does.

@@ -15,12 +15,6 @@ use crate::store::{CommitError, Transaction};
 
 /// Keys that are read by one call.
 pub(super) const KEYS_AT_ONCE: usize = 1_024;
-/// An asynchronous commit names all its keys in the lock of the first, so it is for few: as many keys, and
-/// bytes of them, as TiDB allows by default (`tidb_enable_async_commit`, `keys-limit` and
-/// `total-key-size-limit`).
-const ASYNC_KEYS: usize = 256;
-const ASYNC_KEY_BYTES: usize = 4_096;
-
 /// How one try ended.
 enum Tried {
     Committed,
@@ -31,7 +25,7 @@ enum Tried {
     /// Nothing has happened, and no try will succeed.
     Never(String),
     /// It may have happened, or may yet.
-    Unclear(Effects, String),
+    Unclear(Box<TikvTransaction>, Effects, String),
 }
 
 impl TikvStore {
@@ -46,11 +40,16 @@ impl TikvStore {
                 Tried::Broken(index) => return Err(CommitError::Conflict { index }),
                 Tried::Never(why) => return Err(CommitError::Unavailable(why)),
                 Tried::Again(why) => why,
-                Tried::Unclear(effects, why) => {
+                Tried::Unclear(begun, effects, why) => {
                     tracing::debug!(why, "a commit's outcome must be found out");
                     match self.settle(&effects.finals, &transaction.conditions, deadline).await {
                         Settled::Committed => return Ok(()),
-                        Settled::NotCommitted => why,
+                        Settled::NotCommitted => {
+                            // Locks of which the first was never there are in everybody's way: the client
+                            // finds nothing by which to judge them, and gives up.
+                            self.roll_back(*begun, deadline).await;
+                            why
+                        }
                         Settled::Unclear => return Err(CommitError::Unknown(why)),
                     }
                 }
@@ -65,7 +64,7 @@ impl TikvStore {
 
     async fn try_commit(&self, transaction: &Transaction, deadline: Instant) -> Tried {
         let mut effects = Effects::of(transaction);
-        let (mut begun, mut snapshot) = match self.cluster.begin(options(&effects)).await {
+        let (mut begun, mut snapshot) = match self.cluster.begin(options()).await {
             Ok(begun) => begun,
             Err(error) => return Tried::Again(error.to_string()),
         };
@@ -82,14 +81,9 @@ impl TikvStore {
             return Tried::Never(error.to_string());
         }
         match self.cluster.call("a commit", begun.commit(), deadline).await {
-            // Zero would be no time-stamp: the cluster fell back to two phases, of which the client
-            // has done one.
-            Ok(Some(stamp)) if stamp.physical == 0 && stamp.logical == 0 => {
-                Tried::Unclear(effects, "the cluster fell back to another way".to_owned())
-            }
             Ok(_) => Tried::Committed,
             Err(CallError::Client(error)) => match judge(&error) {
-                Verdict::Unclear => Tried::Unclear(effects, error.to_string()),
+                Verdict::Unclear => Tried::Unclear(Box::new(begun), effects, error.to_string()),
                 verdict => {
                     if verdict == Verdict::NotReady {
                         self.find_again(&effects, deadline).await;
@@ -101,7 +95,7 @@ impl TikvStore {
                     }
                 }
             },
-            Err(error) => Tried::Unclear(effects, error.to_string()),
+            Err(error) => Tried::Unclear(Box::new(begun), effects, error.to_string()),
         }
     }
 
@@ -199,14 +193,8 @@ impl TikvStore {
     }
 }
 
-/// How a transaction of these effects is committed. The client must not repeat its requests: see
+/// How a transaction is committed: in one phase if it can be. The client must not repeat its requests, see
 /// [`judge`].
-fn options(effects: &Effects) -> TransactionOptions {
-    let options = TransactionOptions::new_optimistic().no_resolve_regions();
-    let key_bytes: usize = effects.finals.keys().map(Bytes::len).sum();
-    // Of a range it isn't known yet how many keys it holds.
-    let is_small = effects.ranges.is_empty()
-        && effects.finals.len() <= ASYNC_KEYS
-        && key_bytes <= ASYNC_KEY_BYTES;
-    if is_small { options.use_async_commit().try_one_pc() } else { options }
+fn options() -> TransactionOptions {
+    TransactionOptions::new_optimistic().no_resolve_regions().try_one_pc()
 }
