@@ -69,7 +69,9 @@ impl Chaos {
         // What this method can't meet is drawn again, so that the intensity is the same for all.
         loop {
             let effect = effect(&mut dice);
-            if effect.applies_to(method) && (!ends_oracle(method, &effect) || ends_it_nevertheless(&effect, &mut dice)) {
+            if effect.applies_to(method)
+                && (!ends_oracle(method, &effect) || ends_it_nevertheless(&effect, &mut dice))
+            {
                 return Some(effect);
             }
         }
@@ -85,7 +87,8 @@ fn ends_oracle(method: Method, effect: &Effect) -> bool {
 /// Whether an effect that ends a stream of timestamps strikes nevertheless. A client needs up to a second for
 /// another stream, so few do; and nothing on its side ends one that is merely silent, so chaos never begins one.
 fn ends_it_nevertheless(effect: &Effect, dice: &mut Dice) -> bool {
-    !matches!(effect, Effect::LoseRequest(Loss::Hang) | Effect::LoseReply(Loss::Hang)) && dice.below(10) == 0
+    !matches!(effect, Effect::LoseRequest(Loss::Hang) | Effect::LoseReply(Loss::Hang))
+        && dice.below(10) == 0
 }
 
 fn effect(dice: &mut Dice) -> Effect {

@@ -41,7 +41,9 @@ async fn run(seed: u64, options: TransactionOptions) {
         .collect();
     let mut receipts = BTreeSet::new();
     for teller in tellers {
-        receipts.extend(tokio::time::timeout(PATIENCE * 3, teller).await.expect("a teller hangs").unwrap());
+        receipts.extend(
+            tokio::time::timeout(PATIENCE * 3, teller).await.expect("a teller hangs").unwrap(),
+        );
     }
     assert!(server.struck().len() > 4, "{:?}", server.struck());
 
@@ -69,7 +71,9 @@ async fn run(seed: u64, options: TransactionOptions) {
 async fn teller_at(pd: String, options: TransactionOptions, seed: u64, teller: u64) -> Vec<String> {
     let client = loop {
         let config = Config::default().with_timeout(Duration::from_millis(500));
-        if let Ok(client) = patiently(TransactionClient::new_with_config(vec![pd.clone()], config)).await {
+        if let Ok(client) =
+            patiently(TransactionClient::new_with_config(vec![pd.clone()], config)).await
+        {
             break client;
         }
     };
@@ -85,7 +89,11 @@ async fn teller_at(pd: String, options: TransactionOptions, seed: u64, teller: u
         }
         let mut transaction = begin(&client, two_phases()).await;
         if let Ok(sum) = patiently(sum(&mut transaction)).await {
-            assert_eq!(sum, ACCOUNTS * EACH, "seed {seed}, seen by teller {teller} after transfer {n}");
+            assert_eq!(
+                sum,
+                ACCOUNTS * EACH,
+                "seed {seed}, seen by teller {teller} after transfer {n}"
+            );
         }
     }
     receipts
@@ -116,7 +124,8 @@ async fn sum(transaction: &mut Transaction) -> tikv_client::Result<u64> {
 async fn books(client: &TransactionClient) -> tikv_client::Result<(u64, BTreeSet<String>)> {
     let mut transaction = begin(client, two_phases()).await;
     let sum = sum(&mut transaction).await?;
-    let receipts = transaction.scan_keys("receipt ".to_owned().."receipt!".to_owned(), 1_000).await?;
+    let receipts =
+        transaction.scan_keys("receipt ".to_owned().."receipt!".to_owned(), 1_000).await?;
     Ok((sum, receipts.map(|key| String::from_utf8(key.into()).unwrap()).collect()))
 }
 

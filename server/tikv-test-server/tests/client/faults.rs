@@ -76,7 +76,8 @@ async fn a_lost_reply_of_one_phase_is_answered_the_second_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_of_one_phase_lands_after_its_client_was_told_of_a_failure() {
     let server = server();
-    let client = client_with(&server, Config::default().with_timeout(Duration::from_millis(100))).await;
+    let client =
+        client_with(&server, Config::default().with_timeout(Duration::from_millis(100))).await;
     let late = Effect::ApplyLate { after: Duration::from_millis(300), loss: Loss::Unavailable };
     server.fault(Rule::on(Method::KvPrewrite, late));
     let mut transaction = begin(&client, one_phase().no_resolve_regions()).await;

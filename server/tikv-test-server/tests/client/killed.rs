@@ -55,7 +55,8 @@ async fn a_kill_loses_nothing_that_was_answered() {
                     n += 1;
                     let key = format!("{writer}/{n:06}");
                     let Ok(Ok(mut transaction)) =
-                        tokio::time::timeout(PATIENCE, client.begin_with_options(one_phase())).await
+                        tokio::time::timeout(PATIENCE, client.begin_with_options(one_phase()))
+                            .await
                     else {
                         continue;
                     };
@@ -93,11 +94,15 @@ async fn a_kill_loses_nothing_that_was_answered() {
 
 #[test]
 fn help_teaches() {
-    let output = Command::new(env!("CARGO_BIN_EXE_tikv-test-server")).arg("--help").output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_tikv-test-server")).arg("--help").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     for word in ["--listen", "--data", "--chaos", "--seed", "--ca", "pd on IP:PORT", "Examples:"] {
         assert!(text.contains(word), "{word} is missing:\n{text}");
     }
-    let wrong = Command::new(env!("CARGO_BIN_EXE_tikv-test-server")).args(["--chaos", "2"]).output().unwrap();
+    let wrong = Command::new(env!("CARGO_BIN_EXE_tikv-test-server"))
+        .args(["--chaos", "2"])
+        .output()
+        .unwrap();
     assert_eq!(wrong.status.code(), Some(2));
 }

@@ -30,7 +30,9 @@ async fn everything_is_there_again_and_clients_find_it() {
         assert_eq!(get(&client, key).await.as_deref(), Some(value), "{key}");
     }
     // Timestamps go on above those of before.
-    assert!(begin(&client, two_phases()).await.start_timestamp().physical as u64 >= start.physical_ms());
+    assert!(
+        begin(&client, two_phases()).await.start_timestamp().physical as u64 >= start.physical_ms()
+    );
 
     // Another handle, as of another process, finds the ports too.
     let before = (server.pd_address(), server.store_addresses());

@@ -15,7 +15,8 @@ async fn a_client_with_a_certificate_is_served_and_one_without_is_not() {
     let issuer = Issuer::new(authority, authority_key);
     let signed = || {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let params =
+            CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
         (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
     };
     let (certificate, key) = signed();

@@ -109,7 +109,10 @@ async fn scans_go_over_borders_both_ways() {
         server.move_leader(border.as_bytes(), store).unwrap();
     }
     let keys = |found: Vec<tikv_client::KvPair>| -> Vec<String> {
-        found.into_iter().map(|pair| String::from_utf8(Vec::from(pair.key().clone())).unwrap()).collect()
+        found
+            .into_iter()
+            .map(|pair| String::from_utf8(Vec::from(pair.key().clone())).unwrap())
+            .collect()
     };
     let expected: Vec<String> = pairs[3..25].iter().map(|(key, _)| key.clone()).collect();
     let mut transaction = begin(&client, two_phases()).await;
@@ -118,7 +121,8 @@ async fn scans_go_over_borders_both_ways() {
     assert_eq!(keys(found), expected);
     let found = patiently(transaction.scan_reverse(range(), 100)).await.unwrap().collect();
     assert_eq!(keys(found), expected.iter().rev().cloned().collect::<Vec<_>>());
-    let found = patiently(transaction.batch_get(pairs.iter().map(|(key, _)| key.clone()))).await.unwrap();
+    let found =
+        patiently(transaction.batch_get(pairs.iter().map(|(key, _)| key.clone()))).await.unwrap();
     assert_eq!(found.count(), 30);
 }
 
@@ -145,7 +149,8 @@ async fn concurrent_increments_lose_nothing() {
             .map(|_| (options.clone(), server.pd_address().to_string()))
             .map(|(options, pd)| {
                 tokio::spawn(async move {
-                    let client = patiently(tikv_client::TransactionClient::new(vec![pd])).await.unwrap();
+                    let client =
+                        patiently(tikv_client::TransactionClient::new(vec![pd])).await.unwrap();
                     let mut done = 0;
                     while done < EACH {
                         done += u64::from(increment(&client, options.clone()).await);
@@ -165,7 +170,10 @@ async fn concurrent_increments_lose_nothing() {
 }
 
 /// Adds one, if nobody is faster.
-async fn increment(client: &tikv_client::TransactionClient, options: tikv_client::TransactionOptions) -> bool {
+async fn increment(
+    client: &tikv_client::TransactionClient,
+    options: tikv_client::TransactionOptions,
+) -> bool {
     let is_pessimistic = options.is_pessimistic();
     let mut transaction = begin(client, options).await;
     let key = "counter".to_owned();
@@ -176,7 +184,8 @@ async fn increment(client: &tikv_client::TransactionClient, options: tikv_client
     };
     let committed = match read {
         Ok(value) => {
-            let value = value.map_or(0, |value| String::from_utf8(value).unwrap().parse::<u64>().unwrap());
+            let value =
+                value.map_or(0, |value| String::from_utf8(value).unwrap().parse::<u64>().unwrap());
             patiently(transaction.put(key, (value + 1).to_string())).await.is_ok()
                 && patiently(transaction.commit()).await.is_ok()
         }
