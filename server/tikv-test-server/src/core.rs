@@ -112,7 +112,7 @@ impl Core {
             None => None,
             Some(asked) => match self.regions.admit(&asked, store_id) {
                 Ok(region) => Some(region.clone()),
-                Err(error) => return Ok(C::refused(error)),
+                Err(error) => return Ok(C::refused(*error)),
             },
         };
         if let Some(region) = &region {

@@ -34,6 +34,7 @@ mod proto;
 pub mod regions;
 mod running;
 mod server;
+#[expect(clippy::result_large_err, reason = "tonic's traits want its status as it is")]
 mod service;
 
 pub use counters::{Count, Counts};

@@ -16,6 +16,9 @@ pub enum Fate {
     /// All keys are prewritten, none is committed.
     #[default]
     Prewritten,
+    /// All keys but the first, the primary, are prewritten: the transaction can't be committed, and nothing is known
+    /// of it where it would be decided.
+    PrimaryMissing,
     /// The first key, the primary, is committed, and the transaction thereby; the others still have locks.
     PrimaryCommitted,
     /// All keys are prewritten for async commit: the transaction is committed, and no record says so.
@@ -67,6 +70,9 @@ pub(crate) fn plant(core: &mut Core, planted: &Planted) -> Result<Timestamp, Pla
     let is_async = matches!(planted.fate, Fate::AsyncCommitted | Fate::AsyncIncomplete);
     if planted.fate == Fate::AsyncIncomplete {
         mutations.pop();
+    }
+    if planted.fate == Fate::PrimaryMissing {
+        mutations.remove(0);
     }
     let prewrite = Prewrite {
         mutations,

@@ -7,6 +7,7 @@
     unreachable_pub,
     dead_code,
     clippy::all,
+    clippy::unwrap_used,
     reason = "generated; the messages are described in the .proto files"
 )]
 

@@ -200,29 +200,33 @@ impl Regions {
     }
 
     /// The region that a command is for, if the store that was asked leads it and who asks knows it as it is.
-    pub(crate) fn admit(&self, asked: &Asked, store_id: u64) -> Result<&Region, errorpb::Error> {
+    pub(crate) fn admit(
+        &self,
+        asked: &Asked,
+        store_id: u64,
+    ) -> Result<&Region, Box<errorpb::Error>> {
         let refuse =
             |message: &str| errorpb::Error { message: message.to_owned(), ..Default::default() };
         if asked.store_id != 0 && asked.store_id != store_id {
-            return Err(errorpb::Error {
+            return Err(Box::new(errorpb::Error {
                 store_not_match: Some(errorpb::StoreNotMatch {
                     request_store_id: asked.store_id,
                     actual_store_id: store_id,
                 }),
                 ..refuse("store not match")
-            });
+            }));
         }
         let Some(region) = self.of_id(asked.region_id) else {
-            return Err(errorpb::Error {
+            return Err(Box::new(errorpb::Error {
                 region_not_found: Some(errorpb::RegionNotFound { region_id: asked.region_id }),
                 ..refuse("region not found")
-            });
+            }));
         };
         if region.leader != store_id {
-            return Err(self.not_leader(region));
+            return Err(Box::new(self.not_leader(region)));
         }
         if (asked.conf_ver, asked.version) != (region.conf_ver, region.version) {
-            return Err(self.epoch_not_match(region));
+            return Err(Box::new(self.epoch_not_match(region)));
         }
         Ok(region)
     }

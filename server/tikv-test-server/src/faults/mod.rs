@@ -1,6 +1,6 @@
 //! Faults: what goes wrong, when, and to which calls.
 //!
-//! Pure: [`Faults::strike`] is asked about every call and answers with the [`Effect`] that strikes it, if any; the
+//! Pure: `Faults::strike` is asked about every call and answers with the [`Effect`] that strikes it, if any; the
 //! service carries it out. The choice is a function of the seed, the rule, the method and how many calls of that
 //! method came before, so it doesn't depend on how calls of different methods interleave.
 

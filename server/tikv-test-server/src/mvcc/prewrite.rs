@@ -133,18 +133,28 @@ impl Engine {
         // Above every read so far: whoever has read didn't see this transaction, and mustn't have needed to.
         let floor = self.max_ts.max(request.start_ts).max(request.for_update_ts).next();
         let mut min_commit_ts = floor.max(request.min_commit_ts);
+        // What an earlier try has locked keeps its own least commit, which was answered then: who meets the locks
+        // may have committed them at it since.
+        let (mut before, mut fell_back, mut any_new) = (Timestamp::ZERO, false, false);
         for (_, step) in &steps {
             match step {
-                Step::Lock(lock, _) => min_commit_ts = min_commit_ts.max(lock.min_commit_ts),
-                Step::Already(ts) => min_commit_ts = min_commit_ts.max(*ts),
+                Step::Lock(lock, _) => {
+                    any_new = true;
+                    min_commit_ts = min_commit_ts.max(lock.min_commit_ts);
+                }
+                Step::Already(ts) => {
+                    before = before.max(*ts);
+                    fell_back |= ts.is_zero();
+                }
                 Step::Nothing => {}
             }
         }
-        let too_late = !request.max_commit_ts.is_zero() && min_commit_ts > request.max_commit_ts;
+        let any_before = fell_back || !before.is_zero();
+        let too_late =
+            any_new && !request.max_commit_ts.is_zero() && min_commit_ts > request.max_commit_ts;
         // Locks from an earlier try, without one phase, stay what they are.
-        let any_before = steps.iter().any(|(_, step)| matches!(step, Step::Already(_)));
         let one_phase = request.one_phase && !too_late && !any_before;
-        let use_async_commit = request.use_async_commit && !too_late;
+        let use_async_commit = request.use_async_commit && !too_late && !fell_back;
 
         let mut changes = Vec::new();
         for (mutation, step) in steps {
@@ -170,10 +180,10 @@ impl Engine {
             changes.push(Change::PutLock(mutation.key.clone(), *lock));
         }
         let prewritten = Prewritten {
-            min_commit_ts: if use_async_commit && !one_phase {
-                min_commit_ts
-            } else {
-                Timestamp::ZERO
+            min_commit_ts: match (use_async_commit && !one_phase, any_new || !any_before) {
+                (false, _) => Timestamp::ZERO,
+                (true, true) => min_commit_ts.max(before),
+                (true, false) => before,
             },
             one_phase_commit_ts: if one_phase { min_commit_ts } else { Timestamp::ZERO },
         };

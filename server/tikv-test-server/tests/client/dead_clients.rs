@@ -100,3 +100,21 @@ async fn gc_rolls_an_incomplete_async_commit_back() {
     assert_eq!(get(&client, "a").await, None);
     assert_eq!(server.columns().unwrap().lock_count(), 0);
 }
+
+/// A lock whose primary key never got one: a client of version 0.4.0 doesn't understand that its transaction isn't
+/// known, so readers fail, also when the lock has long expired, until `gc` takes it away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_never_get_past_a_lock_without_its_primary_and_gc_takes_it_away() {
+    let server = server();
+    let client = client(&server).await;
+    put(&client, one_phase(), &[("z", "alive")]).await;
+    server.plant(&planted(Fate::PrimaryMissing)).unwrap();
+    server.advance_clock(Duration::from_secs(3_600)).unwrap();
+    let mut transaction = begin(&client, two_phases()).await;
+    let error = patiently(transaction.get("z".to_owned())).await.unwrap_err();
+    assert!(format!("{error:?}").contains("txn_not_found: Some"), "{error:?}");
+
+    let now = patiently(client.current_timestamp()).await.unwrap();
+    patiently(client.gc(now)).await.unwrap();
+    assert_eq!(get(&client, "z").await.as_deref(), Some("alive"));
+}

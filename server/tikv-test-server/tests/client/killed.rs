@@ -86,7 +86,8 @@ async fn a_kill_loses_nothing_that_was_answered() {
         patiently(writer).await.unwrap();
     }
     let mut transaction = begin(&client, two_phases()).await;
-    for key in answered.lock().unwrap().clone() {
+    let answered = answered.lock().unwrap().clone();
+    for key in answered {
         assert!(patiently(transaction.get(key.clone())).await.unwrap().is_some(), "{key} is lost");
     }
     drop(process);
