@@ -3,10 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use quinn::{
-    EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
-    crypto::rustls::QuicServerConfig,
-};
+use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use tern_protocol::congestion::Chat;
@@ -16,7 +13,7 @@ use crate::{
     config::Config,
     random::Random,
     store::{CommitError, Condition, Mutation, ReadError, Store, Transaction},
-    tls::{Certificates, TlsError},
+    tls::{Certificates, QuicTls, TlsError},
 };
 
 /// Where the end point's secret is stored.
@@ -30,8 +27,6 @@ const SECRET_BYTES: usize = 72;
 pub enum TransportError {
     /// TLS can't.
     Tls(TlsError),
-    /// The cipher suites have none for QUIC's initial packets.
-    NoInitialCipherSuite,
     /// The end point's secret can't be read.
     Read(ReadError),
     /// It can't be stored.
@@ -42,7 +37,6 @@ impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls(error) => error.fmt(f),
-            Self::NoInitialCipherSuite => f.write_str("TLS has no cipher suite for QUIC"),
             Self::Read(error) => write!(f, "the end point's secret: {error}"),
             Self::Commit(error) => write!(f, "the end point's secret: {error}"),
         }
@@ -53,7 +47,6 @@ impl std::error::Error for TransportError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Tls(error) => Some(error),
-            Self::NoInitialCipherSuite => None,
             Self::Read(error) => Some(error),
             Self::Commit(error) => Some(error),
         }
@@ -116,7 +109,7 @@ pub fn server_config(
         }
         tls
     };
-    let tls = QuicServerConfig::try_from(tls).map_err(|_| TransportError::NoInitialCipherSuite)?;
+    let tls = QuicTls::new(tls).map_err(TransportError::Tls)?;
     let listen = &config.listen;
     let mut transport = TransportConfig::default();
     transport

@@ -35,6 +35,8 @@ pub enum TlsError {
     AuthorityKeyMissing(PathBuf),
     /// A certificate can't be made.
     Making(rcgen::Error),
+    /// The cipher suites have none for QUIC's initial packets.
+    NoInitialCipherSuite,
     /// The TLS library refused.
     Rustls(rustls::Error),
 }
@@ -60,6 +62,7 @@ impl fmt::Display for TlsError {
                 file.display()
             ),
             Self::Making(source) => write!(f, "no certificate can be made: {source}"),
+            Self::NoInitialCipherSuite => f.write_str("TLS has no cipher suite for QUIC"),
             Self::Rustls(source) => write!(f, "TLS can't be set up: {source}"),
         }
     }

@@ -1,4 +1,5 @@
-//! The server's certificate: its own or the operator's, changed without a restart.
+//! The server's certificate, its own or the operator's, changed without a restart; and TLS under
+//! QUIC (`quic`).
 //!
 //! With nothing configured, the server makes an authority of its own in the data folder (`ca.pem`,
 //! `ca-key.pem`) and a certificate under it (`cert.pem`, `key.pem`), for ECDSA P-256, and renews it
@@ -8,6 +9,7 @@
 
 mod error;
 mod own;
+mod quic;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use zeroize::Zeroizing;
 
 pub use error::TlsError;
 
+pub(crate) use self::quic::QuicTls;
 use self::sessions::Sessions;
 use crate::{clock::Clock, config::Config, der};
 
