@@ -18,13 +18,37 @@
 //! With a lease of 2 s, what a killed node owned has another owner after 2.5 s: a node's last renewal is seen
 //! within a quarter of a lease.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+mod lease;
+mod observer;
+mod runner;
+#[cfg(test)]
+mod tests;
 
-use super::{View, Views, links::OutOfBounds};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::pki_types::DnsName;
+use tern_protocol::limits;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use self::{
+    lease::Lease,
+    observer::Observer,
+    runner::{Command, Runner},
+};
+use super::{
+    NODES, NodeId, View, Views,
+    links::{self, OutOfBounds},
+};
 use crate::{
     clock::Clock,
+    keys,
     metrics::Metrics,
     random::Random,
+    records::NodeRecord,
     store::{CommitError, ReadError, Store},
 };
 
@@ -99,6 +123,8 @@ impl std::error::Error for JoinError {
 #[derive(Debug)]
 pub struct Membership {
     views: Views,
+    commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
 }
 
 impl Membership {
@@ -112,8 +138,47 @@ impl Membership {
         metrics: Arc<Metrics>,
         settings: MembershipSettings,
     ) -> Result<Self, JoinError> {
-        let _ = (myself, store, clock, random, metrics, settings);
-        Err(JoinError::Full)
+        settings.check().map_err(JoinError::Settings)?;
+        let record = myself.into_record(clock.now_ms())?;
+        let id = random.id();
+        let me = NodeId::new(id).unwrap_or(NodeId(std::num::NonZeroU64::MAX));
+        let there = store.scan(keys::nodes(NODES)).await.map_err(JoinError::Read)?;
+        if there.len() >= NODES {
+            return Err(JoinError::Full);
+        }
+        let lease_time = Duration::from_millis(u64::from(settings.lease_ms));
+        let now = Instant::now();
+        let mut runner = Runner {
+            me,
+            store,
+            metrics: metrics.clone(),
+            lease_time,
+            lease: Lease::new(keys::node(me), record, lease_time, now),
+            observer: Observer::new(me, lease_time, now),
+            drained: Vec::new(),
+        };
+        runner.renew().await.map_err(JoinError::Commit)?;
+        if !runner.lease.is_stored() {
+            return Err(JoinError::Commit(CommitError::Unknown("it isn't there".to_owned())));
+        }
+        // What couldn't be read now is with the next round.
+        runner.observer.observe(&there, Instant::now());
+        runner.round().await;
+        let views = Views::new(runner.view(), runner.lease.good_until());
+        runner.show(&views);
+        let (commands, queue) = mpsc::channel(1);
+        let run = runner.run(views.clone(), queue);
+        let watched = views.clone();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                // First, so that what happens at the same moment finds the node suspended.
+                () = watch_lease(&watched, &metrics) => {}
+                () = run => {}
+            }
+        });
+        tracing::info!(node = %me, "this node is a member");
+        Ok(Self { views, commands, task })
     }
 
     /// What this node sees of the cluster.
@@ -122,11 +187,77 @@ impl Membership {
     }
 
     /// Says that this node is about to stop: it owns nothing from the next view on, and is still reachable.
-    /// Returns the view in which it is so, or in which it is fenced.
+    /// Returns the view in which it is so, or in which it isn't serving anyway.
     pub async fn drain(&self) -> Arc<View> {
-        self.views.now()
+        let (reply, drained) = oneshot::channel();
+        // Without anybody who hears it, the membership is over, as the view says.
+        let _ = self.commands.send(Command::Drain(reply)).await;
+        match drained.await {
+            Ok(view) => view,
+            Err(_) => self.views.now(),
+        }
     }
 
     /// Leaves: deletes the record, so that the others needn't wait for a lease. When the store can't do it now, they do.
-    pub async fn leave(self) {}
+    pub async fn leave(self) {
+        let (reply, left) = oneshot::channel();
+        // As in `drain`.
+        let _ = self.commands.send(Command::Leave(reply)).await;
+        let _ = left.await;
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl MembershipSettings {
+    /// Whether each setting is within its bounds; the first that isn't otherwise.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        let (value, bounds) = (u64::from(self.lease_ms), (400, 60_000));
+        if (bounds.0..=bounds.1).contains(&value) {
+            return Ok(());
+        }
+        Err(OutOfBounds { setting: "lease_ms", value, bounds })
+    }
+}
+
+impl Myself {
+    fn into_record(self, started_ms: u64) -> Result<NodeRecord, JoinError> {
+        if DnsName::try_from(self.name.as_str()).is_err() {
+            return Err(JoinError::Name(self.name));
+        }
+        if self.client_address.len() > limits::TARGET_BYTES {
+            return Err(JoinError::ClientAddress);
+        }
+        Ok(NodeRecord {
+            name: self.name,
+            peer_address: self.peer_address,
+            client_address: self.client_address,
+            started_ms,
+            beat: 0,
+            draining: false,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            peer_version: links::VERSION,
+        })
+    }
+}
+
+/// Suspends the node whenever its lease is over, whatever its renewals wait for.
+async fn watch_lease(views: &Views, metrics: &Metrics) {
+    loop {
+        let version = views.now().version();
+        sleep_until(views.good_until()).await;
+        if views.expire() {
+            metrics.cluster_suspensions.inc();
+            metrics.cluster_serving.set(0);
+            tracing::warn!("this node's record wasn't renewed in time: it doesn't serve for now");
+        }
+        if !views.is_serving() {
+            let version = version.max(views.now().version());
+            views.beyond(version).await;
+        }
+    }
 }

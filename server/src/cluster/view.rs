@@ -95,7 +95,7 @@ impl View {
         self.standing
     }
 
-    /// All nodes, this one and draining ones included, in order.
+    /// All nodes in order, draining ones included, and this one unless it is fenced or has left.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Arc<Node>)> {
         self.nodes.iter().map(|(&id, node)| (id, node))
     }
@@ -110,7 +110,7 @@ impl View {
         &self.ring
     }
 
-    /// The owner of a conversation; `None` if this node knows no node, which is when it is fenced or has left.
+    /// The owner of a conversation; `None` if there is no node. A node that is fenced or has left isn't among them.
     pub fn owner(&self, conversation: ConversationId) -> Option<NodeId> {
         self.ring.of_conversation(conversation)
     }
@@ -195,6 +195,25 @@ impl Views {
             // Raised as often as there were views, so that its count is the version.
             self.0.changed.raise();
         }
+    }
+
+    /// Until when the last renewal lasts.
+    pub(super) fn good_until(&self) -> Instant {
+        self.present().good_until
+    }
+
+    /// Shows that the node is suspended, if it was serving and its lease is over. Says whether that was so.
+    pub(super) fn expire(&self) -> bool {
+        let mut present = self.present();
+        let view = &present.view;
+        if view.standing != Standing::Serving || Instant::now() < present.good_until {
+            return false;
+        }
+        let version = view.version + 1;
+        let suspended = View { version, standing: Standing::Suspended, ..View::clone(view) };
+        present.view = Arc::new(suspended);
+        self.0.changed.raise();
+        true
     }
 
     fn present(&self) -> MutexGuard<'_, Present> {

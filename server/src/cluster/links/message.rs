@@ -107,8 +107,8 @@ pub enum Refusal {
     Overloaded,
     /// It is about to stop.
     Stopping,
-    /// Another reason, of a later version.
-    Other(u16),
+    /// It doesn't know such a request, or refuses for a reason of a later version.
+    Unsupported,
 }
 
 /// A request has no response.
