@@ -60,3 +60,17 @@ pub mod store;
 mod test_store;
 pub mod ticket;
 pub mod tls;
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    dead_code,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "generated from the schema"
+)]
+mod peer_capnp {
+    include!(concat!(env!("OUT_DIR"), "/peer_capnp.rs"));
+}

@@ -11,7 +11,7 @@ use tern_protocol::codec::DecodeError as FrameError;
 
 pub(super) use self::{decode::decode, encode::encode_into};
 use super::{Code, Note, Refusal, Request, Response};
-use crate::cluster::NodeId;
+use crate::{cluster::NodeId, peer_capnp as wire};
 
 /// Longest batch, framing included, in bytes.
 pub(super) const BATCH_BYTES: usize = 1_048_576;
@@ -148,18 +148,4 @@ pub(super) fn weight_of_note(note: &Note) -> usize {
 
 fn weight_of_receipt(receipt: &tern_protocol::frame::Receipt) -> usize {
     64 + receipt.expired.len() * 16
-}
-
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    dead_code,
-    clippy::all,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "generated from the schema"
-)]
-mod wire {
-    include!(concat!(env!("OUT_DIR"), "/peer_capnp.rs"));
 }

@@ -29,9 +29,7 @@ type Result<T> = std::result::Result<T, DecodeError>;
 pub(crate) fn decode(bytes: &Bytes) -> Result<Batch> {
     let mut rest = &bytes[..];
     let mut options = ReaderOptions::new();
-    options
-        .traversal_limit_in_words(Some(2 * (bytes.len() / 8) + 64))
-        .nesting_limit(NESTING);
+    options.traversal_limit_in_words(Some(2 * (bytes.len() / 8) + 64)).nesting_limit(NESTING);
     let message = serialize::read_message_from_flat_slice_no_alloc(&mut rest, options)?;
     if !rest.is_empty() || bytes.first_chunk() != Some(&[0; 4]) {
         return Err(DecodeError::Malformed("not one segment"));
@@ -48,16 +46,14 @@ fn read(from: wire::batch::Reader<'_>, whole: &Bytes) -> Result<Batch> {
         Which::Requests(list) => {
             let list = list?;
             held_to(ITEMS, list.len())?;
-            let read = |from: wire::request::Reader<'_>| {
-                Ok((from.get_id(), read_request(from, whole)?))
-            };
+            let read =
+                |from: wire::request::Reader<'_>| Ok((from.get_id(), read_request(from, whole)?));
             Batch::Requests(list.iter().map(read).collect::<Result<_>>()?)
         }
         Which::Answers(list) => {
             let list = list?;
             held_to(ITEMS, list.len())?;
-            let read =
-                |from: wire::answer::Reader<'_>| Ok((from.get_id(), read_answer(from)?));
+            let read = |from: wire::answer::Reader<'_>| Ok((from.get_id(), read_answer(from)?));
             Batch::Answers(list.iter().map(read).collect::<Result<_>>()?)
         }
         Which::Notes(list) => {
@@ -211,9 +207,7 @@ fn read_answer(from: wire::answer::Reader<'_>) -> Result<Reached> {
         Which::NotMarked(code) => Reached::Response(Response::Read(Err(Code::from(code)))),
         Which::Done(()) => Reached::Response(Response::Done),
         Which::None(()) => Reached::Response(Response::Snapshot(None)),
-        Which::Snapshot(from) => {
-            Reached::Response(Response::Snapshot(Some(read_snapshot(from?)?)))
-        }
+        Which::Snapshot(from) => Reached::Response(Response::Snapshot(Some(read_snapshot(from?)?))),
         Which::Members(list) => Reached::Response(Response::Members(Some(read_members(list?)?))),
     })
 }
