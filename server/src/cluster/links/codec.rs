@@ -2,8 +2,6 @@
 
 mod decode;
 mod encode;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 
