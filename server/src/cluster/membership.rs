@@ -4,10 +4,10 @@
 //! that the record is still the one that it wrote last. Everybody reads all records as often.
 //!
 //! - **Dead** is a node whose record an observer has *deleted*, on the condition that it was still the record that
-//!   hadn't changed for a lease of the observer's own clock ([`observer`]). Clocks of two nodes are never
+//!   hadn't changed for a lease of the observer's own clock (`observer.rs`). Clocks of two nodes are never
 //!   compared.
 //! - **Suspended** is a node that hasn't renewed for a lease, counted from the *start* of its last renewal
-//!   ([`lease`]). An observer sees a renewal after it started, so a node is suspended before anybody may declare
+//!   (`lease.rs`). An observer sees a renewal after it started, so a node is suspended before anybody may declare
 //!   it dead. It serves again if a later renewal succeeds, because then nobody did.
 //! - **Fenced** is a node that finds its record gone. It never serves again; its process is to be ended, and another
 //!   started, which is another node.

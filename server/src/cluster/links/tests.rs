@@ -48,8 +48,8 @@ fn tls(believes: &Authority, under: &Authority, name: &str) -> Arc<PeerTls> {
 #[derive(Debug)]
 enum Event {
     Asked(NodeId, Request),
-    Told(NodeId, u64),
-    Resync(NodeId),
+    Told(u64),
+    Resync,
 }
 
 /// Answers with the number in the request, when it may.
@@ -82,14 +82,14 @@ impl Handler for Recorder {
         })
     }
 
-    fn note(&self, from: NodeId, note: Note) {
+    fn note(&self, _: NodeId, note: Note) {
         if let Note::AccountChanged { account } = note {
-            self.events.send(Event::Told(from, account.get())).unwrap();
+            self.events.send(Event::Told(account.get())).unwrap();
         }
     }
 
-    fn resync(&self, from: NodeId) {
-        self.events.send(Event::Resync(from)).unwrap();
+    fn resync(&self, _: NodeId) {
+        self.events.send(Event::Resync).unwrap();
     }
 }
 
@@ -230,7 +230,7 @@ async fn three_nodes_ask_and_tell_each_other() {
     for node in &mut nodes {
         let mut told = 0;
         while told < 2 {
-            if let Event::Told(_, 9) | Event::Resync(_) = node.next().await {
+            if let Event::Told(9) | Event::Resync = node.next().await {
                 told += 1;
             }
         }
@@ -274,7 +274,7 @@ async fn an_answer_that_is_dropped_or_lost_is_unknown() {
     // It must have left before the connection breaks.
     let link = a.peers.link(b.id).unwrap();
     a.peers.tell(b.id, note(1));
-    while !matches!(b.next().await, Event::Told(_, 1)) {}
+    while !matches!(b.next().await, Event::Told(1)) {}
     assert!(link.break_connection());
     assert_eq!(answer.get().await, Err(AskError::Unknown));
     drop(shut);
@@ -304,12 +304,12 @@ async fn what_was_told_arrives_or_a_resync_follows_it() {
     loop {
         a.peers.tell(b.id, note(end));
         match timeout(Duration::from_millis(200), b.events.recv()).await {
-            Ok(Some(Event::Told(_, number))) if number == end => break,
-            Ok(Some(Event::Told(_, number))) => {
+            Ok(Some(Event::Told(number))) if number == end => break,
+            Ok(Some(Event::Told(number))) => {
                 assert!(before.is_none_or(|before| number == before + 1), "{before:?} {number}");
                 before = Some(number);
             }
-            Ok(Some(Event::Resync(_))) => {
+            Ok(Some(Event::Resync)) => {
                 before = None;
                 resyncs += 1;
             }
