@@ -15,6 +15,7 @@
 //! | `m/` conversation seq | [`MessageRecord`](crate::records::MessageRecord) | once per message |
 //! | `b/` device conversation | nothing: the mailbox mark | when the mailbox gets its first entry |
 //! | `x/` bucket conversation | nothing: the expiry index | once per conversation and bucket of time |
+//! | `o/` node | [`NodeRecord`](crate::records::NodeRecord) | by each node of a cluster, some times in a lease |
 //!
 //! Numbers in keys are big-endian, so that order of keys is order of numbers. A conversation is
 //! loaded by one scan of `c/` conversation; a mailbox by one scan of `b/` device; the messages behind
@@ -24,7 +25,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use tern_protocol::id::{AccountId, ConversationId, DeviceId};
 
-use crate::store::{Scan, prefix_end};
+use crate::{
+    cluster::NodeId,
+    store::{Scan, prefix_end},
+};
 
 fn key(prefix: &[u8; 2], parts: &[&[u8]]) -> Bytes {
     let mut key = BytesMut::with_capacity(2 + parts.iter().map(|part| part.len()).sum::<usize>());
@@ -177,6 +181,21 @@ pub fn parse_expiry(key: &[u8]) -> Option<(u64, ConversationId)> {
     Some((bucket, ConversationId::new(key.get(10..)?.try_into().ok()?)))
 }
 
+/// The record of a node.
+pub fn node(node: NodeId) -> Bytes {
+    key(b"o/", &[&node.get().to_be_bytes()])
+}
+
+/// The records of all nodes.
+pub fn nodes(limit: usize) -> Scan {
+    prefix(Bytes::from_static(b"o/"), limit)
+}
+
+/// The node of a record's key.
+pub fn parse_node(key: &[u8]) -> Option<NodeId> {
+    NodeId::new(number(key.get(2..)?)?)
+}
+
 fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
@@ -203,6 +222,9 @@ mod tests {
         assert_eq!(parse_mark(&mark(device, conversation)), Some(conversation));
         assert_eq!(parse_expiry(&expiry(5, conversation)), Some((5, conversation)));
         assert_eq!(parse_conversation_key(b"c/short"), None);
+        let id = NodeId::new(0x0102).unwrap();
+        assert_eq!(parse_node(&node(id)), Some(id));
+        assert_eq!(parse_node(b"o/"), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! - [`conversation`]: the append path, acks, receipts; pure state in
 //!   [`conversation::state`], its single writer in [`conversation::shard`].
 //! - [`directory`], [`policy`], [`invites`]: who may register and sign in. [`hub`]: who is connected.
+//! - [`cluster`]: several nodes on one store: who they are, who owns what, how they talk.
 //! - [`store`]: the one trait through which everything durable goes; [`keys`] and [`records`]: the
 //!   layout.
 //! - [`retention`]: what is deleted for its age. [`admin`], [`metrics`]: for the operator.
@@ -37,6 +38,7 @@
 pub mod admin;
 pub mod backend;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod conversation;
 mod der;
@@ -52,8 +54,23 @@ pub mod random;
 pub mod records;
 pub mod retention;
 pub mod server;
+mod signal;
 pub mod store;
 #[cfg(test)]
 mod test_store;
 pub mod ticket;
 pub mod tls;
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    dead_code,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "generated from the schema"
+)]
+mod peer_capnp {
+    include!(concat!(env!("OUT_DIR"), "/peer_capnp.rs"));
+}

@@ -215,6 +215,26 @@ metrics! {
     Counter conversation_hits, "Conversations found in memory";
     Counter conversation_misses, "Conversations that had to be read";
 
+    // The cluster
+    Gauge cluster_nodes, "Nodes of the cluster, as this one sees it";
+    Gauge cluster_serving, "1 while this node may serve as a member of its cluster";
+    Counter cluster_suspensions, "Times that this node stopped serving since it couldn't renew its record";
+    Counter cluster_nodes_declared_dead, "Nodes that this one declared dead";
+    Gauge peer_links, "Links to other nodes that work now";
+    Gauge peer_connections, "Connections of other nodes now";
+    Counter peer_connects_failed, "Attempts to connect to another node that came to nothing";
+    Counter peer_connections_refused, "Connections of others that were refused, or closed for what they said";
+    Counter peer_requests_answered, "Requests to other nodes that were answered";
+    Counter peer_requests_refused, "Requests to other nodes that these refused";
+    Counter peer_requests_not_sent, "Requests to other nodes that never left";
+    Counter peer_requests_unknown, "Requests to other nodes whose outcome isn't known";
+    Counter peer_requests_served, "Requests of other nodes";
+    Counter peer_notes_sent, "Notes handed to links to other nodes";
+    Counter peer_notes_dropped, "Notes to other nodes that were lost for want of room or of a link";
+    Counter peer_notes_received, "Notes of other nodes";
+    Counter peer_resyncs_sent, "Times that another node was told to look itself";
+    Counter peer_resyncs_received, "Times that another node told this one to look itself";
+
     // The process
     Gauge draining, "1 while the server is stopping";
     Gauge certificate_not_after in Seconds, "When the certificate ends, seconds since the epoch";

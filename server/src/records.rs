@@ -1,7 +1,7 @@
 //! The values of the store: `postcard` behind a version byte, so that a later server can tell an old
 //! record from a new one.
 
-use std::{collections::VecDeque, fmt};
+use std::{collections::VecDeque, fmt, net::SocketAddr};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -188,6 +188,29 @@ impl MemberRecord {
         MemberReceipt::restore(self.delivered, self.read, spans)
     }
 }
+
+/// A node of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its name, which its certificate holds.
+    pub name: String,
+    /// Where other nodes reach it.
+    pub peer_address: SocketAddr,
+    /// Where clients reach it, `HOST:PORT`; empty: not said.
+    pub client_address: String,
+    /// When it started, by its own clock.
+    pub started_ms: u64,
+    /// Grows each time that the record is written. Nobody compares clocks: a record that doesn't change is
+    /// that of a node that is gone.
+    pub beat: u64,
+    /// Whether it is about to stop.
+    pub draining: bool,
+    /// The version of its software.
+    pub software: String,
+    /// The highest version of the protocol between nodes that it speaks.
+    pub peer_version: u16,
+}
+record!(NodeRecord, "node");
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,6 @@ mod limits;
 mod mailbox;
 mod requests;
 mod session;
-mod signal;
 mod silence;
 mod streams;
 mod transport;
@@ -43,12 +42,12 @@ use crate::{
     metrics::{Limited, Metrics},
     policy::Policy,
     random::Random,
+    signal::Signal,
     store::Store,
     ticket::Tickets,
     tls::Certificates,
 };
 use limits::AddressLimit;
-use signal::Signal;
 pub use transport::{TransportError, endpoint_config, server_config};
 
 /// How often the limits of addresses are tidied up.

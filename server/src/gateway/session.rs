@@ -30,7 +30,6 @@ use super::{
     downlink,
     limits::DeviceLimit,
     mailbox, requests,
-    signal::Signal,
     silence::{self, Silence},
     streams::{Connection, FrameWriter, Frames, Stop, var_int},
     uplink,
@@ -38,6 +37,7 @@ use super::{
 use crate::{
     hub::{Inbox, InboxSettings},
     metrics::Limited,
+    signal::Signal,
 };
 
 /// How long a second uplink of a conversation waits for the end of the first.

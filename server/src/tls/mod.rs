@@ -205,7 +205,7 @@ impl Origin {
 }
 
 /// A certificate with its chain, and the key that fits it.
-fn load(cert_file: PathBuf, key_file: PathBuf) -> Result<CertifiedKey, TlsError> {
+pub(crate) fn load(cert_file: PathBuf, key_file: PathBuf) -> Result<CertifiedKey, TlsError> {
     let pem = read(&cert_file)?;
     let chain = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()

@@ -9,25 +9,25 @@ use tokio::sync::Notify;
 
 /// Counts how often it was raised.
 #[derive(Debug, Default)]
-pub(super) struct Signal {
+pub(crate) struct Signal {
     raised: AtomicU64,
     changed: Notify,
 }
 
 impl Signal {
     /// Raises it, and wakes who waits.
-    pub(super) fn raise(&self) {
+    pub(crate) fn raise(&self) {
         self.raised.fetch_add(1, Ordering::Release);
         self.changed.notify_waiters();
     }
 
     /// How often it was raised so far.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.raised.load(Ordering::Acquire)
     }
 
     /// Waits until it was raised more often than `seen`; returns how often.
-    pub(super) async fn beyond(&self, seen: u64) -> u64 {
+    pub(crate) async fn beyond(&self, seen: u64) -> u64 {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             // From here on no raise is missed.
