@@ -85,8 +85,7 @@ mod tests {
     }
 
     fn retryable() -> Error {
-        let mut error = ProtoKeyError::default();
-        error.retryable = "again".to_owned();
+        let error = ProtoKeyError { retryable: "again".to_owned(), ..ProtoKeyError::default() };
         Error::KeyError(Box::new(error))
     }
 
@@ -100,8 +99,7 @@ mod tests {
         assert_eq!(judge(&large), Verdict::TooLarge);
         assert_eq!(judge(&region(|_| {})), Verdict::Unclear);
         assert_eq!(judge(&retryable()), Verdict::Conflict);
-        let mut aborted = ProtoKeyError::default();
-        aborted.abort = "Committed".to_owned();
+        let aborted = ProtoKeyError { abort: "Committed".to_owned(), ..ProtoKeyError::default() };
         assert_eq!(judge(&Error::KeyError(Box::new(aborted))), Verdict::Unclear);
         assert_eq!(judge(&Error::UndeterminedError(Box::new(busy))), Verdict::Unclear);
         assert_eq!(judge(&Error::OnePcFailure), Verdict::Unclear);
