@@ -7,8 +7,8 @@
 //! A key has at most one [`Lock`] (a transaction under way), and any number of [`Write`] records, one per commit
 //! timestamp, newest first. A `Put` record leads to a value under the transaction's start timestamp.
 //!
-//! Files: [`columns`](self) holds the data; `read`, `prewrite`, `pessimistic`, `commit`, `status`, `resolve` and
-//! `collect` are the commands.
+//! Files: `columns` holds the data; `read`, `prewrite`, `pessimistic`, `commit`, `status`, `resolve` and `collect` are
+//! the commands.
 //!
 //! Sources: Peng and Dabek, "Large-scale Incremental Processing Using Distributed Transactions and
 //! Notifications" (Percolator, OSDI 2010); "Deep Dive TiKV", chapter on distributed transactions
