@@ -15,6 +15,7 @@ use crate::store::{CommitError, Transaction};
 
 /// Keys that are read by one call.
 pub(super) const KEYS_AT_ONCE: usize = 1_024;
+
 /// How one try ended.
 enum Tried {
     Committed,
