@@ -9,7 +9,7 @@ use std::{
 
 use tikv_client::{
     CheckLevel, Config, Snapshot, Timestamp, Transaction, TransactionClient, TransactionOptions,
-    transaction::HeartbeatOption,
+    transaction::{HeartbeatOption, ResolveLocksOptions},
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -109,6 +109,21 @@ impl Cluster {
             Ok(result) => Ok(result?),
             Err(_) => Err(CallError::TimedOut(what)),
         }
+    }
+
+    /// Decides the transactions that began no later than `until` and have locked a key, and takes the locks away.
+    pub(super) async fn clean(
+        &self,
+        key: Vec<u8>,
+        until: &Timestamp,
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        let connected = self.connect().await?;
+        let behind = [&key[..], &[0]].concat();
+        let clean =
+            connected.client.cleanup_locks(key..behind, until, ResolveLocksOptions::default());
+        self.call("a clean-up", clean, deadline).await?;
+        Ok(())
     }
 
     /// Waits for a time-stamp. The stream that brings them has no time-out of its own and may be silent for

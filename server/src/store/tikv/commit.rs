@@ -43,7 +43,8 @@ impl TikvStore {
                 Tried::Again(why) => why,
                 Tried::Unclear(begun, effects, why) => {
                     tracing::debug!(why, "a commit's outcome must be found out");
-                    match self.settle(&effects.finals, &transaction.conditions, deadline).await {
+                    let (finals, start) = (&effects.finals, begun.start_timestamp());
+                    match self.settle(finals, &transaction.conditions, start, deadline).await {
                         Settled::Committed => return Ok(()),
                         Settled::NotCommitted => {
                             // Locks of which the first was never there are in everybody's way: the client

@@ -1,7 +1,7 @@
 //! What became of a commit that wasn't answered.
 
 use bytes::Bytes;
-use tikv_client::TransactionOptions;
+use tikv_client::{Timestamp, TransactionOptions};
 use tokio::time::Instant;
 
 use super::{
@@ -28,6 +28,7 @@ impl TikvStore {
         &self,
         finals: &Finals,
         conditions: &[Condition],
+        start: Timestamp,
         deadline: Instant,
     ) -> Settled {
         // Without this key's part nothing of the transaction can be committed.
@@ -48,6 +49,11 @@ impl TikvStore {
         let keys: Vec<Bytes> = keys.into_iter().collect();
         for attempt in 1.. {
             let read = async {
+                // Locks of which the first was never there are judged by this alone: readers find nothing to
+                // judge them by, and fail. After the fence it can only find what is decided.
+                for key in finals.keys() {
+                    self.cluster.clean(self.stored_key(key), &start, deadline).await?;
+                }
                 let mut snapshot = self.cluster.snapshot().await?;
                 self.read_keys(&mut snapshot, &keys, deadline).await
             };
