@@ -14,7 +14,7 @@ use tern_protocol::id::{AccountId, ConversationId};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::{
-    driver::{Learner, Signs},
+    driver::{AddressTurn, Learner, Signs},
     event::ClientEvent,
     home::Home,
     sessions::Sessions,
@@ -52,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) endpoint: Mutex<Option<Endpoint>>,
     /// What QUIC is told.
     pub(crate) config: Mutex<Option<ClientConfig>>,
+    /// Which of the server's addresses is tried next.
+    pub(crate) turn: AddressTurn,
     /// The TLS sessions, which outlive what QUIC is told.
     pub(crate) sessions: Arc<Sessions>,
     /// When something was last sent or came.
@@ -88,6 +90,7 @@ impl Core {
             watched: Mutex::default(),
             endpoint: Mutex::default(),
             config: Mutex::default(),
+            turn: AddressTurn::default(),
             sessions: Arc::default(),
             notices,
             lagged: AtomicBool::new(false),

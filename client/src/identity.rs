@@ -59,7 +59,8 @@ impl fmt::Debug for DeviceKey {
 /// Where a server is and how it proves itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// `HOST:PORT` or `IP:PORT`.
+    /// `HOST:PORT` or `IP:PORT`; several, separated by commas, for the nodes of a cluster. One of them is stayed with until it
+    /// fails.
     pub address: String,
     /// The name that the certificate must have; by default the host of the address.
     pub name: Option<String>,

@@ -82,6 +82,11 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
+/// The first of a server's addresses.
+fn first_of(address: &str) -> &str {
+    address.split(',').next().unwrap_or(address).trim()
+}
+
 /// The host of an address.
 fn host(address: &str) -> Result<&str, ServerError> {
     let wrong = || ServerError::Address(address.to_owned());
@@ -97,19 +102,33 @@ fn host(address: &str) -> Result<&str, ServerError> {
 pub(crate) fn server_name(server: &Server) -> Result<String, ServerError> {
     let name = match &server.name {
         Some(name) => name.as_str(),
-        None => host(&server.address)?,
+        // The nodes of a server share a name, or the first one's is good for all.
+        None => host(first_of(&server.address))?,
     };
     ServerName::try_from(name).map_err(|_| ServerError::Name(name.to_owned()))?;
     Ok(name.to_owned())
 }
 
-/// The addresses of a server, in the order in which to try them.
+/// The addresses of a server, in the order in which they are named. A name that can't be resolved is an error only if no
+/// other can.
 pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-    // A literal address needs no resolver, whose threads a simulated clock doesn't know.
-    if let Ok(address) = address.parse() {
-        return Ok(vec![address]);
+    let mut all = Vec::new();
+    let mut failed = None;
+    for address in address.split(',').map(str::trim) {
+        // A literal address needs no resolver, whose threads a simulated clock doesn't know.
+        if let Ok(address) = address.parse() {
+            all.push(address);
+            continue;
+        }
+        match tokio::net::lookup_host(address).await {
+            Ok(found) => all.extend(found),
+            Err(error) => failed = Some(error),
+        }
     }
-    Ok(tokio::net::lookup_host(address).await?.collect())
+    match failed {
+        Some(error) if all.is_empty() => Err(error),
+        _ => Ok(all),
+    }
 }
 
 /// What the client tells QUIC. It is made once, since it also keeps the TLS sessions with which
@@ -187,6 +206,7 @@ mod tests {
             ("[::1]:4433", None, "::1"),
             ("chat.example:4433", None, "chat.example"),
             ("10.0.0.1:4433", Some("tern"), "tern"),
+            ("a.example:1, b.example:2", None, "a.example"),
         ] {
             assert_eq!(server_name(&server(address, name)).unwrap(), expected);
         }

@@ -209,6 +209,11 @@ struct Note {
     typing @9 :Typing;          # event
     devicesChanged @10 :Void;   # event
     accountChanged @11 :UInt64; # what is in memory of this account is old. No device.
+    look @12 :Void;             # news of this device may have gone elsewhere: look into its mailbox
+    watch @13 :Watch;           # A wants to know of an account's presence, of which B keeps account. No device.
+    report @14 :Presence;       # an account's presence as far as A's connections show it. No device.
+    reset @15 :Void;            # A's watches and reports begin anew: forget all before. No device.
+    state @16 :Presence;        # an account's presence, of which A keeps account. No device.
   }                             # one of a later version is to be ignored
 }
 
@@ -238,6 +243,11 @@ struct Presence {
     offline @1;
     online @2;
   }
+}
+
+struct Watch {
+  account @0 :UInt64;
+  isOn @1 :Bool;
 }
 
 struct Typing {

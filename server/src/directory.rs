@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::{try_join, try_join_all};
 use lru::LruCache;
 use ring::digest;
 use tern_protocol::{
@@ -23,6 +24,8 @@ use crate::{
     store::{CommitError, Condition, Mutation, ReadError, Store, Transaction},
 };
 
+/// Accounts that can be read at the same time.
+const LOADING: usize = 64;
 /// How often a registration is tried anew when another one came between.
 const ATTEMPTS: u32 = 4;
 
@@ -48,12 +51,19 @@ pub struct AccountInfo {
     pub name: String,
     /// Its devices, in order of their ids; at most [`limits::DEVICES`].
     pub devices: Box<[DeviceInfo]>,
+    /// What the store has under [`keys::account_version`] when these are its devices.
+    pub version: Option<Bytes>,
 }
 
 impl AccountInfo {
     /// The device with this id.
     pub fn device(&self, device: DeviceId) -> Option<&DeviceInfo> {
         self.devices.iter().find(|info| info.device == device)
+    }
+
+    /// What makes a transaction fail if the devices have changed since they were read.
+    pub fn is_current(&self) -> Condition {
+        Condition::Seen(keys::account_version(self.account), self.version.clone())
     }
 }
 
@@ -99,7 +109,8 @@ impl From<RecordError> for DirectoryError {
 /// The directory of a node. Cheap to clone.
 ///
 /// It keeps the accounts of recent use in memory. A change made through it is seen by all who use
-/// it; the list of devices in memory is what a message is addressed to.
+/// it; the list of devices in memory is what a message is addressed to. A change made on another node is seen
+/// when somebody says so ([`Directory::forget`]) or asks ([`Directory::check`], [`AccountInfo::is_current`]).
 #[derive(Clone)]
 pub struct Directory(Arc<Inner>);
 
@@ -109,9 +120,9 @@ struct Inner {
     /// Devices that an account may have.
     devices: usize,
     accounts: Mutex<LruCache<AccountId, Arc<AccountInfo>>>,
-    /// Held from reading an account to putting it into the cache, so that what was read earlier
+    /// The one of an account is held from reading it to putting it into the cache, so that what was read earlier
     /// never takes the place of what was read later.
-    loading: tokio::sync::Mutex<()>,
+    loading: [tokio::sync::Mutex<()>; LOADING],
 }
 
 impl Directory {
@@ -131,7 +142,7 @@ impl Directory {
             random,
             devices,
             accounts,
-            loading: tokio::sync::Mutex::new(()),
+            loading: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }))
     }
 
@@ -151,13 +162,35 @@ impl Directory {
         &self,
         accounts: [AccountId; 2],
     ) -> Result<[Arc<AccountInfo>; 2], DirectoryError> {
-        let nobody =
-            |account| Arc::new(AccountInfo { account, name: String::new(), devices: [].into() });
+        let nobody = |account| {
+            let (name, devices, version) = (String::new(), [].into(), None);
+            Arc::new(AccountInfo { account, name, devices, version })
+        };
         let [a, b] = accounts;
         Ok([
             self.account(a).await?.unwrap_or_else(|| nobody(a)),
             self.account(b).await?.unwrap_or_else(|| nobody(b)),
         ])
+    }
+
+    /// Forgets what is in memory of an account.
+    pub fn forget(&self, account: AccountId) {
+        self.cache().pop(&account);
+    }
+
+    /// Forgets all that is in memory.
+    pub fn forget_all(&self) {
+        self.cache().clear();
+    }
+
+    /// Forgets the account unless its devices are still as they are in memory. Says whether they are.
+    pub async fn check(&self, info: &AccountInfo) -> Result<bool, DirectoryError> {
+        let version = self.0.store.get(keys::account_version(info.account)).await?;
+        let is_current = version == info.version;
+        if !is_current {
+            self.forget(info.account);
+        }
+        Ok(is_current)
     }
 
     /// The account of a name.
@@ -245,10 +278,11 @@ impl Directory {
         };
         let account = match existing {
             Some(account) if may_join => {
-                let info = self.account(account).await?;
-                if info.is_some_and(|info| info.devices.len() >= self.0.devices) {
+                let info = self.refreshed(account).await?;
+                if info.devices.len() >= self.0.devices {
                     return Err(DirectoryError::Refused(Code::TooMany));
                 }
+                change_devices(&info, &mut transaction);
                 account
             }
             Some(_) => return Err(DirectoryError::Refused(Code::NameTaken)),
@@ -287,6 +321,7 @@ impl Directory {
         transaction.mutations.extend([
             Mutation::Put(keys::name(name), id_bytes(account.get())),
             Mutation::Put(keys::account(account), record.to_bytes()),
+            Mutation::Put(keys::account_version(account), id_bytes(1)),
         ]);
         Ok(account)
     }
@@ -336,30 +371,36 @@ impl Directory {
         account: AccountId,
         device: DeviceId,
     ) -> Result<(), DirectoryError> {
-        let record = match self.read_device(device).await? {
-            Some(record) if record.account == account.get() => record,
-            _ => return Err(DirectoryError::Refused(Code::UnknownDevice)),
-        };
-        let marks = keys::marks(device, None, 1);
-        let transaction = Transaction {
-            conditions: vec![Condition::Equals(keys::device(device), record.to_bytes())],
-            mutations: vec![
-                Mutation::Delete(keys::device(device)),
-                Mutation::Delete(keys::account_device(account, device)),
-                Mutation::Delete(keys::device_key(&record.key)),
-                Mutation::Delete(keys::last_seen(device)),
-                Mutation::DeleteRange(marks.from, marks.to),
-            ],
-        };
-        match self.0.store.commit(transaction).await {
-            Ok(()) => {}
-            Err(CommitError::Conflict { .. }) => {
-                return Err(DirectoryError::Refused(Code::UnknownDevice));
+        for _ in 0..ATTEMPTS {
+            let info = self.refreshed(account).await?;
+            let record = match self.read_device(device).await? {
+                Some(record) if record.account == account.get() => record,
+                _ => return Err(DirectoryError::Refused(Code::UnknownDevice)),
+            };
+            let marks = keys::marks(device, None, 1);
+            let mut transaction = Transaction {
+                conditions: vec![Condition::Equals(keys::device(device), record.to_bytes())],
+                mutations: vec![
+                    Mutation::Delete(keys::device(device)),
+                    Mutation::Delete(keys::account_device(account, device)),
+                    Mutation::Delete(keys::device_key(&record.key)),
+                    Mutation::Delete(keys::last_seen(device)),
+                    Mutation::Delete(keys::route(device)),
+                    Mutation::DeleteRange(marks.from, marks.to),
+                ],
+            };
+            change_devices(&info, &mut transaction);
+            match self.0.store.commit(transaction).await {
+                Ok(()) => {
+                    self.refreshed(account).await?;
+                    return Ok(());
+                }
+                // Another device of the account has come or gone, or this one.
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(DirectoryError::Commit(error)),
             }
-            Err(error) => return Err(DirectoryError::Commit(error)),
         }
-        self.refreshed(account).await?;
-        Ok(())
+        Err(DirectoryError::Commit(CommitError::Unavailable("too much contention".into())))
     }
 
     /// Notes when devices were last seen.
@@ -386,7 +427,7 @@ impl Directory {
     }
 
     async fn load(&self, account: AccountId) -> Result<Option<Arc<AccountInfo>>, DirectoryError> {
-        let _loading = self.0.loading.lock().await;
+        let _loading = self.0.loading[account.get() as usize % LOADING].lock().await;
         let Some(info) = self.read_account(account).await? else { return Ok(None) };
         let info = Arc::new(info);
         self.cache().put(account, info.clone());
@@ -397,18 +438,28 @@ impl Directory {
         &self,
         account: AccountId,
     ) -> Result<Option<AccountInfo>, DirectoryError> {
-        let Some(value) = self.0.store.get(keys::account(account)).await? else { return Ok(None) };
+        // Before the devices: a change in between makes the version the older one, which somebody notices.
+        let (version, value) = try_join(
+            self.0.store.get(keys::account_version(account)),
+            self.0.store.get(keys::account(account)),
+        )
+        .await?;
+        let Some(value) = value else { return Ok(None) };
         let record = AccountRecord::from_bytes(&value)?;
         let list = self.0.store.scan(keys::account_devices(account, limits::DEVICES)).await?;
-        let mut devices = Vec::with_capacity(list.len());
-        for (key, _) in list {
+        let read = list.iter().map(async |(key, _)| {
             let device = parse_id(key.get(10..).unwrap_or_default(), DeviceId::new)?;
-            if let Some(record) = self.read_device(device).await? {
-                let DeviceRecord { key, label, created_ms, .. } = record;
-                devices.push(DeviceInfo { device, key, label, created_ms });
-            }
-        }
-        Ok(Some(AccountInfo { account, name: record.name, devices: devices.into() }))
+            let record = self.read_device(device).await?;
+            let info = |DeviceRecord { key, label, created_ms, .. }| DeviceInfo {
+                device,
+                key,
+                label,
+                created_ms,
+            };
+            Ok::<_, DirectoryError>(record.map(info))
+        });
+        let devices = try_join_all(read).await?.into_iter().flatten().collect();
+        Ok(Some(AccountInfo { account, name: record.name, devices, version }))
     }
 
     async fn read_device(&self, device: DeviceId) -> Result<Option<DeviceRecord>, DirectoryError> {
@@ -424,6 +475,17 @@ impl Directory {
         // Nothing between lock and unlock can leave the cache half changed.
         self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes a transaction one of those that change an account's devices, of which each sees the one before.
+fn change_devices(info: &AccountInfo, transaction: &mut Transaction) {
+    let key = keys::account_version(info.account);
+    let version = info.version.as_ref().and_then(|version| Some(u64::from_be_bytes(version[..].try_into().ok()?)));
+    transaction.conditions.push(match &info.version {
+        Some(version) => Condition::Equals(key.clone(), version.clone()),
+        None => Condition::Absent(key.clone()),
+    });
+    transaction.mutations.push(Mutation::Put(key, id_bytes(version.unwrap_or(0) + 1)));
 }
 
 fn link_key(token: &[u8]) -> Bytes {

@@ -8,7 +8,7 @@ mod inbox;
 mod presence;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,30 +18,57 @@ use tern_protocol::{
     id::{AccountId, ConversationId, DeviceId},
 };
 
-pub use self::inbox::{Inbox, InboxSettings, KeptOut, Slot};
+use tokio::sync::Notify;
+
 use self::presence::Board;
+pub use self::{
+    inbox::{Inbox, InboxSettings, KeptOut, Slot},
+    presence::Standing,
+};
 use crate::conversation::{Audience, News};
 
 /// A connection of a device, as the hub knows it.
-#[derive(Clone)]
-struct Connected {
-    epoch: u64,
-    inbox: Arc<Inbox>,
+#[derive(Debug, Clone)]
+pub struct Connected {
+    /// The device's account.
+    pub account: AccountId,
+    /// The connection's epoch: of two, the higher one is the newer.
+    pub epoch: u64,
+    /// What takes news for it.
+    pub inbox: Arc<Inbox>,
 }
 
 #[derive(Default)]
 struct State {
     devices: BTreeMap<DeviceId, Connected>,
     board: Board,
+    /// Accounts of which other nodes may have to be told something; `None` if there are no others.
+    changed: Option<BTreeSet<AccountId>>,
 }
 
 /// The hub of a node. Cheap to clone.
 ///
 /// One lock guards it; under it only maps in memory are changed.
 #[derive(Clone, Default)]
-pub struct Hub(Arc<Mutex<State>>);
+pub struct Hub(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when there is something for [`Hub::take_changed`].
+    has_changed: Notify,
+    /// Told when other nodes have said something.
+    was_told: Notify,
+}
 
 impl Hub {
+    /// A hub of a node that isn't alone: it notes of which accounts others may have to be told.
+    pub fn of_cluster() -> Self {
+        let hub = Self::default();
+        hub.state().changed = Some(BTreeSet::new());
+        hub
+    }
+
     /// A device is signed in on a new connection. Its older connection is told that it is replaced.
     pub fn connect(
         &self,
@@ -53,7 +80,7 @@ impl Hub {
         now_ms: u64,
     ) {
         let mut state = self.state();
-        let connected = Connected { epoch, inbox };
+        let connected = Connected { account, epoch, inbox };
         // A connection that was overtaken while it signed in is the older one.
         if state.devices.get(&device).is_some_and(|newer| newer.epoch > epoch) {
             connected.inbox.close(Code::Replaced);
@@ -61,10 +88,11 @@ impl Hub {
         }
         if let Some(older) = state.devices.insert(device, connected) {
             older.inbox.close(Code::Replaced);
-            state.board.unwatch_all(device);
+            self.unwatch_all(&mut state, device);
         }
         let changed = state.board.set(account, device, active, now_ms);
         state.announce(changed);
+        self.note(&mut state, [account]);
     }
 
     /// A connection has ended. Says whether it was the device's present one.
@@ -76,7 +104,7 @@ impl Hub {
         match state.devices.get(&device) {
             Some(connected) if connected.epoch == epoch => {
                 state.devices.remove(&device);
-                state.board.unwatch_all(device);
+                self.unwatch_all(&mut state, device);
                 true
             }
             _ => false,
@@ -89,6 +117,7 @@ impl Hub {
         if !state.devices.contains_key(&device) {
             let changed = state.board.remove(account, device, last_seen_ms);
             state.announce(changed);
+            self.note(&mut state, [account]);
         }
     }
 
@@ -98,19 +127,68 @@ impl Hub {
         if state.devices.contains_key(&device) {
             let changed = state.board.set(account, device, active, now_ms);
             state.announce(changed);
+            self.note(&mut state, [account]);
         }
     }
 
-    /// A device wants to know of an account's presence. Answers what it is now; `None` if the device
-    /// watches too many already.
-    pub fn watch(&self, device: DeviceId, account: AccountId, most: usize) -> Option<Presence> {
+    /// A device wants to know of an account's presence from now on. False if it watches too many already.
+    pub fn watch(&self, device: DeviceId, account: AccountId, most: usize) -> bool {
         let mut state = self.state();
-        state.board.watch(device, account, most).then(|| state.board.presence(account))
+        let is_watched = state.board.watch(device, account, most);
+        self.note(&mut state, [account]);
+        is_watched
+    }
+
+    /// The presence of an account, as far as it is known here.
+    pub fn presence(&self, account: AccountId) -> Presence {
+        self.state().board.presence(account)
+    }
+
+    /// Waits until other nodes have said what they know of accounts that are watched; not at all if there are none.
+    pub async fn known(&self, accounts: &[AccountId]) {
+        loop {
+            let told = self.0.was_told.notified();
+            {
+                let state = self.state();
+                let is_known = |account: &AccountId| state.board.is_known_abroad(*account);
+                if state.changed.is_none() || accounts.iter().all(is_known) {
+                    return;
+                }
+            }
+            told.await;
+        }
+    }
+
+    /// What other nodes say of an account's presence, for those here who watch it.
+    pub fn set_abroad(&self, account: AccountId, is_online: bool, last_seen_ms: u64) {
+        let mut state = self.state();
+        let changed = state.board.set_abroad(account, is_online, last_seen_ms);
+        state.announce(changed);
+        self.0.was_told.notify_waiters();
+    }
+
+    /// The accounts of which something may have changed that concerns other nodes, each with what is so now. Waits
+    /// until there are some.
+    pub async fn take_changed(&self) -> Vec<(AccountId, Standing)> {
+        loop {
+            let changed = self.0.has_changed.notified();
+            {
+                let mut state = self.state();
+                let accounts = state.changed.as_mut().map(std::mem::take).unwrap_or_default();
+                if !accounts.is_empty() {
+                    let standing = |account| (account, state.board.standing(account));
+                    return accounts.into_iter().map(standing).collect();
+                }
+            }
+            changed.await;
+        }
     }
 
     /// A device doesn't want to know any more.
     pub fn unwatch(&self, device: DeviceId, account: AccountId) {
-        self.state().board.unwatch(device, account);
+        let mut state = self.state();
+        state.board.unwatch(device, account);
+        self.note(&mut state, [account]);
     }
 
     /// The presence of what a device watches, for when its user looks again.
@@ -124,25 +202,71 @@ impl Hub {
         self.state().devices.contains_key(&device)
     }
 
-    /// Tells an event to a connected device; one that isn't connected misses it.
-    pub fn event(&self, device: DeviceId, event: Event) {
-        let inbox = self.state().devices.get(&device).map(|connected| connected.inbox.clone());
-        if let Some(inbox) = inbox {
-            inbox.event(event);
+    /// A device's connection.
+    pub fn connection(&self, device: DeviceId) -> Option<Connected> {
+        self.state().devices.get(&device).cloned()
+    }
+
+    /// The devices that are connected.
+    pub fn devices(&self) -> Vec<DeviceId> {
+        self.state().devices.keys().copied().collect()
+    }
+
+    /// The devices of an account that are connected.
+    pub fn devices_of(&self, account: AccountId) -> Vec<DeviceId> {
+        self.state().board.devices(account).collect()
+    }
+
+    /// Tells news of a conversation to a connected device. Says whether it is connected.
+    pub fn news(&self, device: DeviceId, conversation: ConversationId, news: News) -> Result<(), News> {
+        match self.connection(device) {
+            Some(connected) => {
+                connected.inbox.news(conversation, news);
+                Ok(())
+            }
+            None => Err(news),
         }
+    }
+
+    /// Tells an event to a connected device. Says whether it is connected.
+    pub fn event(&self, device: DeviceId, event: Event) -> bool {
+        let connected = self.connection(device);
+        if let Some(connected) = &connected {
+            connected.inbox.event(event);
+        }
+        connected.is_some()
     }
 
     /// Closes a device's connection.
     pub fn close(&self, device: DeviceId, code: Code) {
-        let inbox = self.state().devices.get(&device).map(|connected| connected.inbox.clone());
-        if let Some(inbox) = inbox {
-            inbox.close(code);
+        if let Some(connected) = self.connection(device) {
+            connected.inbox.close(code);
+        }
+    }
+
+    /// Closes all connections.
+    pub fn close_all(&self, code: Code) {
+        let all: Vec<_> = self.state().devices.values().cloned().collect();
+        all.iter().for_each(|connected| connected.inbox.close(code));
+    }
+
+    fn unwatch_all(&self, state: &mut State, device: DeviceId) {
+        let watched: Vec<AccountId> = state.board.watched(device).collect();
+        state.board.unwatch_all(device);
+        self.note(state, watched);
+    }
+
+    /// Notes that something of accounts may concern other nodes.
+    fn note(&self, state: &mut State, accounts: impl IntoIterator<Item = AccountId>) {
+        if let Some(changed) = &mut state.changed {
+            changed.extend(accounts);
+            self.0.has_changed.notify_one();
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic can't leave the maps half changed in a way that matters: each entry stands alone.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,10 +283,8 @@ impl State {
 
 impl Audience for Hub {
     fn tell(&self, device: DeviceId, conversation: ConversationId, news: News) {
-        let inbox = self.state().devices.get(&device).map(|connected| connected.inbox.clone());
-        if let Some(inbox) = inbox {
-            inbox.news(conversation, news);
-        }
+        // The mailbox of one that isn't connected has it.
+        drop(self.news(device, conversation, news));
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `n/` name | account id | at registration |
 //! | `d/` device | [`DeviceRecord`](crate::records::DeviceRecord) | when a device registers |
 //! | `e/` account device | nothing: the account's devices | when a device registers |
+//! | `v/` account | how often its devices have changed | when a device registers or is removed |
 //! | `k/` device key | device id | when a device registers |
 //! | `l/` hash of a link token | [`LinkRecord`](crate::records::LinkRecord) | when a link is made |
 //! | `s/` device | last seen, ms | when a device goes offline |
@@ -15,6 +16,7 @@
 //! | `m/` conversation seq | [`MessageRecord`](crate::records::MessageRecord) | once per message |
 //! | `b/` device conversation | nothing: the mailbox mark | when the mailbox gets its first entry |
 //! | `x/` bucket conversation | nothing: the expiry index | once per conversation and bucket of time |
+//! | `r/` device | [`RouteRecord`](crate::records::RouteRecord) | in a cluster, when a device connects or leaves |
 //! | `o/` node | [`NodeRecord`](crate::records::NodeRecord) | by each node of a cluster, some times in a lease |
 //!
 //! Numbers in keys are big-endian, so that order of keys is order of numbers. A conversation is
@@ -62,6 +64,16 @@ pub fn account_device(account: AccountId, device: DeviceId) -> Bytes {
 /// The list of an account's devices.
 pub fn account_devices(account: AccountId, limit: usize) -> Scan {
     prefix(key(b"e/", &[&account.get().to_be_bytes()]), limit)
+}
+
+/// How often an account's devices have changed.
+pub fn account_version(account: AccountId) -> Bytes {
+    key(b"v/", &[&account.get().to_be_bytes()])
+}
+
+/// Where a device is connected.
+pub fn route(device: DeviceId) -> Bytes {
+    key(b"r/", &[&device.get().to_be_bytes()])
 }
 
 /// The device that has a key.

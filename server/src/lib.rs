@@ -7,7 +7,8 @@
 //! - [`conversation`]: the append path, acks, receipts; pure state in
 //!   [`conversation::state`], its single writer in [`conversation::shard`].
 //! - [`directory`], [`policy`], [`invites`]: who may register and sign in. [`hub`]: who is connected.
-//! - [`cluster`]: several nodes on one store: who they are, who owns what, how they talk.
+//! - [`cluster`]: several nodes on one store: who they are, who owns what, how they talk. [`across`]: what
+//!   that means for devices and conversations; [`route`]: where a device is connected.
 //! - [`store`]: the one trait through which everything durable goes; [`keys`] and [`records`]: the
 //!   layout.
 //! - [`retention`]: what is deleted for its age. [`admin`], [`metrics`]: for the operator.
@@ -26,6 +27,7 @@
 //!     clock: Clock::system(),
 //!     random: Random::system(),
 //!     endpoint: None,
+//!     cluster: None,
 //! };
 //! let server = Server::start(Config::default(), outside).await?;
 //! println!("listening on {}", server.address());
@@ -35,6 +37,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic"))]
 
+pub mod across;
 pub mod admin;
 pub mod backend;
 pub mod clock;
@@ -53,6 +56,7 @@ pub mod policy;
 pub mod random;
 pub mod records;
 pub mod retention;
+pub mod route;
 pub mod server;
 mod signal;
 pub mod store;

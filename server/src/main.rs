@@ -14,6 +14,7 @@ use std::{
 
 use clap::Parser;
 use tern_server::{
+    across,
     admin::{Admin, Desk, InviteMaker},
     backend::{self, Backend},
     clock::Clock,
@@ -79,7 +80,14 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let (clock, random) = (Clock::system(), Random::system());
     let Backend { store, health } = backend::open(&config, &random).await?;
-    let outside = Outside { store: store.clone(), clock, random: random.clone(), endpoint: None };
+    let cluster = across::Outside::open(&config, clock)?;
+    let outside = Outside {
+        store: store.clone(),
+        clock,
+        random: random.clone(),
+        endpoint: None,
+        cluster,
+    };
     let server = Server::start(config.clone(), outside).await?;
 
     let serving = Arc::new(AtomicBool::new(true));
@@ -117,11 +125,16 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     say(io::stdout(), &next_commands(&config, &server));
 
     let mut look = tokio::time::interval(HEALTH_EVERY);
+    let mut fenced = std::pin::pin!(server.fenced());
     let end = loop {
         tokio::select! {
             _ = hang_up.recv() => server.reload(),
             _ = interrupt.recv() => break Ok(()),
             _ = terminate.recv() => break Ok(()),
+            () = &mut fenced => {
+                // Its messages are in the store, and its devices find another node; started anew, it is a new node.
+                break Err("the other nodes hold this one for dead".to_owned());
+            }
             _ = look.tick() => {
                 if let Err(error) = health() {
                     // Nothing can be promised any more: end at once, and let whoever supervises the

@@ -235,6 +235,11 @@ metrics! {
     Counter peer_resyncs_sent, "Times that another node was told to look itself";
     Counter peer_resyncs_received, "Times that another node told this one to look itself";
 
+    Counter routes_remembered, "Devices on other nodes whose route was in memory";
+    Counter routes_read, "Devices whose route was read from the store";
+    Counter letters_dropped, "News for other nodes that were dropped while routes were read";
+    Counter mailbox_looks, "Mailboxes looked into for what nobody may have told";
+
     // The process
     Gauge draining, "1 while the server is stopping";
     Gauge certificate_not_after in Seconds, "When the certificate ends, seconds since the epoch";

@@ -12,6 +12,8 @@ use tern_protocol::{
     uplink::{Answer, Answers},
 };
 
+use crate::cluster::NodeId;
+
 /// The version that this server writes.
 const VERSION: u8 = 1;
 
@@ -119,6 +121,8 @@ pub struct MetaRecord {
     pub revision: u64,
     /// The last bucket of the expiry index in which the conversation is entered.
     pub bucket: u64,
+    /// How often anything of the conversation was written. It makes each writing visible to whoever wrote before.
+    pub writes: u64,
 }
 record!(MetaRecord, "conversation");
 
@@ -188,6 +192,16 @@ impl MemberRecord {
         MemberReceipt::restore(self.delivered, self.read, spans)
     }
 }
+
+/// Where a device is connected, or was last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteRecord {
+    /// The node; `None` since the connection has ended.
+    pub node: Option<NodeId>,
+    /// The connection's epoch. It never goes back, so the record outlives the connection.
+    pub epoch: u64,
+}
+record!(RouteRecord, "route");
 
 /// A node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -279,6 +293,7 @@ mod tests {
             run_start: 5,
             revision: 6,
             bucket: 7,
+            writes: 8,
         };
         let bytes = record.to_bytes();
         assert_eq!(MetaRecord::from_bytes(&bytes), Ok(record));

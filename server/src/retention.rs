@@ -11,8 +11,9 @@ use tern_protocol::{
 };
 
 use crate::{
+    across::{Owners, Place},
     clock::Clock,
-    conversation::{Age, Conversations},
+    conversation::Age,
     keys,
     metrics::Metrics,
     records::{MessageRecord, RecordError},
@@ -72,8 +73,8 @@ impl std::error::Error for SweepError {}
 pub struct Sweeper {
     /// Where to look.
     pub store: Arc<dyn Store>,
-    /// Who deletes.
-    pub conversations: Conversations,
+    /// Who deletes: each node of a cluster what it owns.
+    pub owners: Owners,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The time.
@@ -108,14 +109,16 @@ impl Sweeper {
             let entries = keys::expiries_before(due, after.as_ref(), STEP_ENTRIES);
             let entries = self.store.scan(entries).await.map_err(SweepError::Read)?;
             for (key, _) in &entries {
-                if let Some((bucket, conversation)) = keys::parse_expiry(key) {
+                if let Some((bucket, conversation)) = keys::parse_expiry(key)
+                    && self.owners.place(conversation) == Place::Here
+                {
                     let end_ms = (bucket + 1) * self.settings.bucket_ms;
                     let undelivered = end_ms <= unfetched_before_ms;
                     let sent = self.sent_before(conversation, end_ms).await?;
                     let up_to = sent.last().map_or(0, |(_, span)| span.last);
                     let count: u64 = sent.iter().map(|(_, span)| span.last - span.first + 1).sum();
                     let age = Age { up_to, undelivered, bucket, sent };
-                    let aged = self.conversations.age(conversation, age).await;
+                    let aged = self.owners.age(conversation, age).await;
                     aged.map_err(|_| SweepError::Stopping)?;
                     if undelivered {
                         self.metrics.messages_expired.inc_by(count);

@@ -7,7 +7,13 @@ use socket2::SockRef;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
+    across::{self, Abroad, Across, Owners, Post},
     clock::Clock,
+    cluster::{
+        Membership, MembershipSettings, Myself,
+        links::{OutOfBounds, Peers},
+        membership::JoinError,
+    },
     config::{Config, RetentionPolicy},
     conversation::{self, Audience, Conversations, Rules},
     directory::Directory,
@@ -18,6 +24,7 @@ use crate::{
     policy::{Policy, PolicyError},
     random::Random,
     retention::{self, Sweeper},
+    route::{OpenCacheError, RouteCache, Routes},
     store::Store,
     ticket::{RefreshError, Tickets},
     tls::{Certificates, TlsError},
@@ -27,6 +34,9 @@ use crate::{
 const CACHED_ACCOUNTS: usize = 100_000;
 /// How long a conversation is idle before it is tidied up, in milliseconds.
 const SETTLE_MS: u64 = 1_000;
+/// How long a node's word about who is online counts after its end, in milliseconds: until its phones have found
+/// another node.
+const PRESENCE_AFTER_MS: u64 = 8_000;
 /// How often old invites are deleted and the certificate's end is looked up.
 const HOUSE_EVERY: Duration = Duration::from_secs(600);
 /// When a send into a full mailbox may be tried again, in milliseconds.
@@ -48,6 +58,12 @@ pub enum StartError {
     Policy(PolicyError),
     /// The ticket keys can't be loaded.
     Tickets(RefreshError),
+    /// This node can't become one of a cluster.
+    Join(JoinError),
+    /// A setting of the links between nodes is out of its bounds.
+    Links(OutOfBounds),
+    /// The memory of routes can't be opened.
+    Routes(OpenCacheError),
     /// The address can't be listened on.
     Listen {
         /// The address.
@@ -64,6 +80,9 @@ impl fmt::Display for StartError {
             Self::Transport(error) => write!(f, "the transport: {error}"),
             Self::Policy(error) => write!(f, "the registration policy: {error}"),
             Self::Tickets(error) => write!(f, "the ticket keys: {error}"),
+            Self::Join(error) => error.fmt(f),
+            Self::Links(error) => write!(f, "the links between nodes: {error}"),
+            Self::Routes(error) => write!(f, "the memory of routes: {error}"),
             Self::Listen { address, source } => write!(f, "can't listen on {address}: {source}"),
         }
     }
@@ -76,6 +95,9 @@ impl std::error::Error for StartError {
             Self::Transport(error) => Some(error),
             Self::Policy(error) => Some(error),
             Self::Tickets(error) => Some(error),
+            Self::Join(error) => Some(error),
+            Self::Links(error) => Some(error),
+            Self::Routes(error) => Some(error),
             Self::Listen { source, .. } => Some(source),
         }
     }
@@ -92,6 +114,8 @@ pub struct Outside {
     /// The network: an end point that has no server configuration yet; `None` for a UDP socket on the
     /// configured address.
     pub endpoint: Option<Endpoint>,
+    /// The way to the other nodes of a cluster; `None` for a node that is alone.
+    pub cluster: Option<across::Outside>,
 }
 
 /// A server that accepts connections.
@@ -104,12 +128,22 @@ pub struct Server {
     gateway: JoinHandle<()>,
     background: Vec<JoinHandle<()>>,
     shards: Vec<JoinHandle<()>>,
+    cluster: Option<(Arc<Across>, across::Running)>,
+}
+
+/// What is needed of the cluster before the rest of the server is put together.
+struct Joined {
+    membership: Membership,
+    peers: Peers,
+    routes: Routes,
+    abroad: Arc<Abroad>,
+    outside: across::Outside,
 }
 
 impl Server {
     /// Starts a server. It runs until [`Server::stop`].
     pub async fn start(config: Config, outside: Outside) -> Result<Self, StartError> {
-        let Outside { store, clock, random, endpoint } = outside;
+        let Outside { store, clock, random, endpoint, cluster } = outside;
         let metrics = Arc::new(Metrics::new());
         let certificates = Certificates::open(&config, clock).map_err(StartError::Tls)?;
         let policy = Arc::new(Policy::open(&config.registration).map_err(StartError::Policy)?);
@@ -117,8 +151,23 @@ impl Server {
         let tickets = Arc::new(tickets.await.map_err(StartError::Tickets)?);
         let devices = usize::from(config.limits.devices_per_account);
         let directory = Directory::new(store.clone(), random.clone(), CACHED_ACCOUNTS, devices);
-        let hub = Hub::default();
-        let audience: Arc<dyn Audience> = Arc::new(hub.clone());
+        let joined = match cluster {
+            Some(cluster) => {
+                Some(join(&config, cluster, &store, clock, &random, &metrics).await?)
+            }
+            None => None,
+        };
+        let (hub, post) = match &joined {
+            Some(joined) => {
+                let hub = Hub::of_cluster();
+                (hub.clone(), Post::of_many(hub, joined.abroad.clone()))
+            }
+            None => {
+                let hub = Hub::default();
+                (hub.clone(), Post::of_one(hub))
+            }
+        };
+        let audience: Arc<dyn Audience> = Arc::new(post.clone());
         let unfetched_for_ms = config.retention.unfetched_for_ms;
         let delivered_for_ms = match config.retention.policy {
             // What is delivered is gone long before; the index is for what isn't.
@@ -133,6 +182,7 @@ impl Server {
             batch_bytes: config.engine.batch_bytes as usize,
             cached_conversations: config.engine.cached_conversations as usize,
             settle_ms: SETTLE_MS,
+            is_shared: joined.is_some(),
             rules: Rules {
                 envelope_bytes: config.limits.envelope_bytes,
                 undelivered: u64::from(config.limits.undelivered_per_conversation),
@@ -143,9 +193,34 @@ impl Server {
         };
         let (conversations, shards) =
             Conversations::start(&store, &directory, &audience, &metrics, clock, &settings);
+        let owners = match &joined {
+            Some(joined) => {
+                let (views, peers) = (joined.membership.views(), joined.peers.clone());
+                Owners::of_many(conversations.clone(), views, peers)
+            }
+            None => Owners::of_one(conversations.clone()),
+        };
+        let cluster = joined.map(|joined| {
+            let parts = across::Parts {
+                store: store.clone(),
+                directory: directory.clone(),
+                conversations,
+                hub: hub.clone(),
+                metrics: metrics.clone(),
+                routes: joined.routes,
+                peers: joined.peers,
+                abroad: joined.abroad,
+                membership: joined.membership,
+            };
+            let settings = across::Settings {
+                look_again_ms: config.store.give_up_after_ms + u64::from(config.cluster.lease_ms),
+                presence_after_ms: PRESENCE_AFTER_MS,
+            };
+            Across::start(parts, joined.outside, random.clone(), settings)
+        });
         let sweeper = Sweeper {
             store: store.clone(),
-            conversations: conversations.clone(),
+            owners: owners.clone(),
             metrics: metrics.clone(),
             clock,
             settings: retention::Settings {
@@ -185,7 +260,9 @@ impl Server {
             config,
             store,
             directory,
-            conversations,
+            owners,
+            post,
+            across: cluster.as_ref().map(|(across, _)| across.clone()),
             hub,
             policy: policy.clone(),
             tickets,
@@ -201,7 +278,17 @@ impl Server {
             gateway.run(&endpoint, stopped).await;
             endpoint.wait_idle().await;
         });
-        Ok(Self { address, metrics, certificates, policy, stop, gateway, background, shards })
+        Ok(Self {
+            address,
+            metrics,
+            certificates,
+            policy,
+            stop,
+            gateway,
+            background,
+            shards,
+            cluster,
+        })
     }
 
     /// The address that clients connect to.
@@ -225,9 +312,27 @@ impl Server {
         }
     }
 
+    /// Ready when other nodes of the cluster hold this one for dead. It serves nobody any more, and is to be stopped
+    /// and started anew. Never ready without a cluster.
+    pub fn fenced(&self) -> impl Future<Output = ()> + Send + use<> {
+        let fenced = self.cluster.as_ref().map(|(_, running)| running.fenced.clone());
+        async move {
+            if let Some(mut fenced) = fenced
+                && fenced.wait_for(|&is_fenced| is_fenced).await.is_ok()
+            {
+                return;
+            }
+            std::future::pending().await
+        }
+    }
+
     /// Drains and stops: tells the devices to go away, closes their connections after
-    /// `drain.within_ms` at the latest, and commits what is left.
+    /// `drain.within_ms` at the latest, and commits what is left. A node of a cluster gives what it owns to the others
+    /// first, and leaves the cluster at the end.
     pub async fn stop(self) {
+        if let Some((across, _)) = &self.cluster {
+            across.drain().await;
+        }
         self.stop.send_replace(true);
         log_panic(self.gateway.await);
         for task in self.background {
@@ -235,10 +340,52 @@ impl Server {
             // It was cancelled, which is no failure.
             let _ = task.await;
         }
+        let across = match self.cluster {
+            Some((across, running)) => {
+                across.hang_up(running).await;
+                Some(across)
+            }
+            None => None,
+        };
         for shard in self.shards {
             log_panic(shard.await);
         }
+        if let Some(across) = across {
+            across.leave_cluster().await;
+        }
     }
+}
+
+/// Becomes a node of a cluster.
+async fn join(
+    config: &Config,
+    outside: across::Outside,
+    store: &Arc<dyn Store>,
+    clock: Clock,
+    random: &Random,
+    metrics: &Arc<Metrics>,
+) -> Result<Joined, StartError> {
+    let cluster = &config.cluster;
+    let listen = |source| StartError::Listen { address: cluster.listen, source };
+    let cache = RouteCache::open(config.route_cache(), clock).await.map_err(StartError::Routes)?;
+    let peers = Peers::new(config.links(), metrics.clone()).map_err(StartError::Links)?;
+    let peer_address = match cluster.advertise {
+        Some(address) => address,
+        None => outside.endpoint.local_addr().map_err(listen)?,
+    };
+    let myself = Myself {
+        name: cluster.name.clone(),
+        peer_address,
+        client_address: cluster.client_address.clone(),
+    };
+    let settings = MembershipSettings { lease_ms: cluster.lease_ms };
+    let membership =
+        Membership::join(myself, store.clone(), clock, random, metrics.clone(), settings);
+    let membership = membership.await.map_err(StartError::Join)?;
+    let views = membership.views();
+    let routes = Routes::new(views.now().me(), store.clone(), cache);
+    let abroad = Abroad::new(views, peers.clone(), routes.clone(), metrics.clone());
+    Ok(Joined { membership, peers, routes, abroad, outside })
 }
 
 /// What is to be done now and then.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::store::{
-    CommitError, Condition, Mutation, Pair, ReadError, Scan, Store, StoreFuture, Transaction,
+    CommitError, Mutation, Pair, ReadError, Scan, Store, StoreFuture, Transaction,
 };
 
 type Hook = Box<dyn FnOnce(&MapStore) + Send>;
@@ -86,11 +86,7 @@ impl Store for MapStore {
             self.is_readable().map_err(|error| CommitError::Unavailable(error.to_string()))?;
             let mut map = self.map.lock().unwrap();
             for (index, condition) in transaction.conditions.iter().enumerate() {
-                let holds = match condition {
-                    Condition::Absent(key) => !map.contains_key(key),
-                    Condition::Equals(key, value) => map.get(key) == Some(value),
-                };
-                if !holds {
+                if !condition.holds(map.get(condition.key())) {
                     return Err(CommitError::Conflict { index });
                 }
             }

@@ -26,16 +26,24 @@ type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Link, ConnectError>> + 
 pub(super) struct Attempts<'a> {
     core: &'a Arc<Core>,
     address: Option<&'a str>,
-    /// The oldest first.
-    under_way: Vec<(Heard, Connecting<'a>)>,
+    /// The oldest first, each with how many places it is ahead of the address in use.
+    under_way: Vec<(Heard, usize, Connecting<'a>)>,
     began: usize,
+    /// How many places the first attempt is ahead.
+    ahead: usize,
     next_at: Instant,
 }
 
 impl<'a> Attempts<'a> {
     /// No attempt yet; the first one begins with [`Attempts::next`].
     pub(super) fn new(core: &'a Arc<Core>, address: Option<&'a str>) -> Self {
-        Self { core, address, under_way: Vec::new(), began: 0, next_at: Instant::now() }
+        let (under_way, next_at) = (Vec::new(), Instant::now());
+        Self { core, address, under_way, began: 0, ahead: 0, next_at }
+    }
+
+    /// No attempt yet; if the server has several addresses, the one in use, which is silent, isn't the first.
+    pub(super) fn elsewhere(core: &'a Arc<Core>) -> Self {
+        Self { ahead: 1, ..Self::new(core, None) }
     }
 
     /// What comes of them: the first link, the first error that nothing helps against, or that of the first attempt.
@@ -50,12 +58,17 @@ impl<'a> Attempts<'a> {
                         Err(error) if index > 0 && !error.is_final() => {
                             drop(self.under_way.remove(index));
                         }
-                        result => return result,
+                        result => {
+                            let ahead = self.under_way[index].1;
+                            // Where it failed, the next one is tried the next time.
+                            self.core.turn.advance(ahead + usize::from(result.is_err()));
+                            return result;
+                        }
                     }
                 }
                 () = sleep_until(self.next_at), if self.under_way.len() < AT_ONCE => {
                     self.next_at = Instant::now() + AFTER;
-                    if !self.under_way.iter().any(|(heard, _)| heard.anything()) {
+                    if !self.under_way.iter().any(|(heard, ..)| heard.anything()) {
                         self.begin();
                     }
                 }
@@ -67,10 +80,12 @@ impl<'a> Attempts<'a> {
         if self.began > 0 {
             tracing::debug!(number = self.began + 1, "the server says nothing, so another attempt");
         }
+        let ahead = self.ahead + self.began;
         self.began += 1;
         let heard = Heard::default();
-        let connecting = connect_heard(self.core, self.address, Purpose::SignIn, heard.clone());
-        self.under_way.push((heard, Box::pin(connecting)));
+        let connecting =
+            connect_heard(self.core, self.address, ahead, Purpose::SignIn, heard.clone());
+        self.under_way.push((heard, ahead, Box::pin(connecting)));
     }
 
     /// Whether there was more than one.
@@ -80,9 +95,11 @@ impl<'a> Attempts<'a> {
 }
 
 /// Waits for the first that ends.
-async fn first(under_way: &mut [(Heard, Connecting<'_>)]) -> (usize, Result<Link, ConnectError>) {
+async fn first(
+    under_way: &mut [(Heard, usize, Connecting<'_>)],
+) -> (usize, Result<Link, ConnectError>) {
     std::future::poll_fn(|context| {
-        for (index, (_, connecting)) in under_way.iter_mut().enumerate() {
+        for (index, (.., connecting)) in under_way.iter_mut().enumerate() {
             if let Poll::Ready(result) = connecting.as_mut().poll(context) {
                 return Poll::Ready((index, result));
             }

@@ -70,18 +70,21 @@ pub(crate) async fn connect(
     address: Option<&str>,
     purpose: Purpose,
 ) -> Result<Link, ConnectError> {
-    connect_heard(core, address, purpose, Heard::default()).await
+    connect_heard(core, address, 0, purpose, Heard::default()).await
 }
 
-/// The same; `heard` tells meanwhile whether the server has said anything.
+/// The same; `heard` tells meanwhile whether the server has said anything. Of several addresses of the server, those
+/// `ahead` places behind the one in use are tried first.
 pub(super) async fn connect_heard(
     core: &Arc<Core>,
     address: Option<&str>,
+    ahead: usize,
     purpose: Purpose,
     heard: Heard,
 ) -> Result<Link, ConnectError> {
     let timeout = core.settings.connect_timeout;
-    match tokio::time::timeout(timeout, Box::pin(attempt(core, address, purpose, &heard))).await {
+    let attempt = Box::pin(attempt(core, address, ahead, purpose, &heard));
+    match tokio::time::timeout(timeout, attempt).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::TimedOut),
     }
@@ -90,6 +93,7 @@ pub(super) async fn connect_heard(
 async fn attempt(
     core: &Arc<Core>,
     address: Option<&str>,
+    ahead: usize,
     purpose: Purpose,
     heard: &Heard,
 ) -> Result<Link, ConnectError> {
@@ -103,7 +107,7 @@ async fn attempt(
         identity.ticket = None;
     }
     let by_ticket = identity.ticket.is_some() && matches!(purpose, Purpose::SignIn);
-    let (connection, early) = dial(core, &identity.server, address, by_ticket, heard).await?;
+    let (connection, early) = dial(core, &identity.server, address, ahead, by_ticket, heard).await?;
     let guard = CloseOnDrop(Some(connection.clone()));
     let mut hello = HelloState { core, identity, purpose, connection };
     let link = match early {
@@ -156,14 +160,18 @@ async fn dial(
     core: &Arc<Core>,
     server: &Server,
     address: Option<&str>,
+    ahead: usize,
     by_ticket: bool,
     heard: &Heard,
 ) -> Result<(Connection, Option<ZeroRttAccepted>), ConnectError> {
     let name = network::server_name(server).map_err(server_error)?;
     let config = client_config(core, server)?;
-    let addresses = network::resolve(address.unwrap_or(&server.address))
+    let mut addresses = network::resolve(address.unwrap_or(&server.address))
         .await
         .map_err(|error| ConnectError::Network(Arc::new(error)))?;
+    if address.is_none() {
+        core.turn.order(&mut addresses, ahead, &mut *core.rng());
+    }
     let mut last = ConnectError::TimedOut;
     for address in addresses {
         let connecting =

@@ -10,6 +10,7 @@ mod io;
 mod keep_alive;
 pub(crate) mod link;
 mod pulse;
+mod turn;
 mod uplink;
 
 use std::{sync::Arc, time::Duration};
@@ -25,7 +26,10 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use self::keep_alive::{Learner, Signs};
+pub(crate) use self::{
+    keep_alive::{Learner, Signs},
+    turn::AddressTurn,
+};
 use self::{
     attempts::Attempts,
     connect::{Purpose, connect},
@@ -249,7 +253,7 @@ impl Supervisor {
         loop {
             let core = self.core.clone();
             let mut raced = Box::pin(async {
-                let raced = Attempts::new(&core, None).next().await;
+                let raced = Attempts::elsewhere(&core).next().await;
                 if raced.as_ref().is_err_and(|error| !error.is_final()) {
                     // Without a network an attempt may fail at once.
                     tokio::time::sleep(RACE_PAUSE).await;

@@ -70,6 +70,7 @@ pub(super) fn run(case: &Case, seed: u64) -> Result<Times, ParityError> {
             clock: Clock::system(),
             random: Random::system(),
             endpoint: None,
+            cluster: None,
         };
         let server = Server::start(config(&credentials), outside)
             .await

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tern_server::store::{
-    CommitError, Condition, Mutation, Pair, ReadError, Scan, Store, StoreFuture, Transaction,
+    CommitError, Mutation, Pair, ReadError, Scan, Store, StoreFuture, Transaction,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -234,11 +234,7 @@ impl State {
 
 fn holds(map: &BTreeMap<Bytes, Bytes>, transaction: &Transaction) -> Result<(), CommitError> {
     for (index, condition) in transaction.conditions.iter().enumerate() {
-        let holds = match condition {
-            Condition::Absent(key) => !map.contains_key(key),
-            Condition::Equals(key, value) => map.get(key) == Some(value),
-        };
-        if !holds {
+        if !condition.holds(map.get(condition.key())) {
             return Err(CommitError::Conflict { index });
         }
     }

@@ -134,6 +134,7 @@ impl ServerHost {
             clock: Clock::starting_at(BEGINNING_MS + now_ms),
             random,
             endpoint: Some(endpoint.clone()),
+            cluster: None,
         };
         let server =
             Server::start(self.config.clone(), outside).await.map_err(ServerError::Start)?;

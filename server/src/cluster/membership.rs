@@ -199,7 +199,7 @@ impl Membership {
     }
 
     /// Leaves: deletes the record, so that the others needn't wait for a lease. When the store can't do it now, they do.
-    pub async fn leave(self) {
+    pub async fn leave(&self) {
         let (reply, left) = oneshot::channel();
         // As in `drain`.
         let _ = self.commands.send(Command::Leave(reply)).await;

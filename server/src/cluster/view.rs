@@ -223,7 +223,7 @@ impl Views {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -238,6 +238,13 @@ mod tests {
             software: "0".into(),
             peer_version: 1,
         })
+    }
+
+    /// The view of one node on some that serve.
+    pub(crate) fn view_of(me: u64, nodes: impl IntoIterator<Item = u64>) -> Arc<View> {
+        let id = |id| NodeId::new(id).unwrap();
+        let nodes = nodes.into_iter().map(|node_id| (id(node_id), node(false)));
+        Arc::new(View::new(id(me), Standing::Serving, nodes.collect()))
     }
 
     fn view(nodes: &[(u64, bool)]) -> View {

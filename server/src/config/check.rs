@@ -107,6 +107,39 @@ pub(super) fn contradictions(config: &Config, figment: &Figment) -> Vec<Problem>
         "it must not be more than listen.receive_window_bytes, which holds for all streams together",
     );
 
+    let cluster = &config.cluster;
+    let needed = |is_missing: bool| cluster.enabled && is_missing;
+    refuse(
+        needed(config.store.kind != StoreKind::Tikv),
+        "store.kind",
+        "the nodes of a cluster share a store, and the embedded one belongs to one process: it must be tikv",
+    );
+    refuse(
+        needed(cluster.name.is_empty()),
+        "cluster.name",
+        "the node needs a name, for which its certificate is good",
+    );
+    refuse(
+        needed(cluster.ca_file.is_none()),
+        "cluster.ca_file",
+        "without the authority of the cluster nobody knows which nodes belong to it",
+    );
+    refuse(
+        needed(cluster.cert_file.is_none()),
+        "cluster.cert_file",
+        "without a certificate the other nodes don't believe this one",
+    );
+    refuse(
+        needed(cluster.key_file.is_none()),
+        "cluster.key_file",
+        "a certificate is of no use without its key",
+    );
+    refuse(
+        needed(cluster.listen.ip().is_unspecified() && cluster.advertise.is_none()),
+        "cluster.advertise",
+        "the other nodes need an address of this one, and cluster.listen names none",
+    );
+
     let tls = &config.tls;
     refuse(
         tls.cert_file.is_some() && tls.key_file.is_none(),

@@ -21,9 +21,13 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{
-    embedded::EmbeddedSettings,
-    tikv::{TikvSettings, TikvTls},
+use crate::{
+    cluster::links::LinkSettings,
+    route::{RouteCacheDisk, RouteCacheSettings},
+    store::{
+        embedded::EmbeddedSettings,
+        tikv::{TikvSettings, TikvTls},
+    },
 };
 pub use error::{ConfigError, Problem};
 pub use flags::Flags;
@@ -63,6 +67,7 @@ config! {
     ticket: Ticket,
     presence: Presence,
     store: Store,
+    cluster: Cluster,
     engine: Engine,
     drain: Drain,
     admin: Admin,
@@ -144,6 +149,33 @@ impl Config {
             tls,
             request_timeout_ms: store.request_timeout_ms,
             give_up_after_ms: store.give_up_after_ms,
+        }
+    }
+
+    /// How nodes of a cluster talk.
+    pub fn links(&self) -> LinkSettings {
+        let cluster = &self.cluster;
+        LinkSettings {
+            lease_ms: cluster.lease_ms,
+            requests: cluster.requests,
+            request_timeout_ms: cluster.request_timeout_ms,
+            note_bytes: cluster.note_bytes,
+            ..LinkSettings::default()
+        }
+    }
+
+    /// How routes are remembered.
+    pub fn route_cache(&self) -> RouteCacheSettings {
+        let cluster = &self.cluster;
+        let disk = (cluster.route_cache_bytes > 0).then(|| RouteCacheDisk {
+            dir: self.in_data_dir("routes"),
+            bytes: cluster.route_cache_bytes,
+        });
+        RouteCacheSettings {
+            memory_routes: cluster.cached_routes as usize,
+            disk,
+            keep_for_ms: cluster.keep_routes_for_ms,
+            ..RouteCacheSettings::default()
         }
     }
 

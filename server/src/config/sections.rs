@@ -288,6 +288,45 @@ section! {
 }
 
 section! {
+    /// Several nodes on one store.
+    Cluster {
+        /// Whether this node is one of several. The store must be one that they share: `store.kind = "tikv"`.
+        enabled: bool = false;
+        /// The node's name among the others: a DNS name that its certificate is good for.
+        name: String = String::new();
+        /// UDP address and port for the other nodes. Port 0 lets the system pick one.
+        listen: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 7779));
+        /// Address and port at which the other nodes reach this one; without it, that of listen.
+        advertise: Option<SocketAddr> = None;
+        /// Where clients reach this node, `HOST:PORT`: what another node tells its clients when it stops. Empty: they
+        /// find their way by themselves, as behind a load balancer.
+        client_address: String = String::new();
+        /// PEM file with the authority of the nodes' certificates. Whoever has a certificate of it can read and
+        /// write everything, so it is to be the cluster's own.
+        ca_file: Option<PathBuf> = None;
+        /// PEM file with this node's certificate and its chain, good for clients and servers.
+        cert_file: Option<PathBuf> = None;
+        /// PEM file with that certificate's private key.
+        key_file: Option<PathBuf> = None;
+        /// How long a node is held for alive after its last sign of life; the same for all nodes. Shorter finds a dead one
+        /// sooner, and must be several times the slowest commit of the store.
+        lease_ms: u32 = 2_000, in 400..=60_000;
+        /// Requests to one other node without an answer; more wait, and so do their senders.
+        requests: u32 = 1_024, in 1..=65_536;
+        /// How long another node may take to answer a request.
+        request_timeout_ms: u32 = 5_000, in 10..=600_000;
+        /// Bytes of news that wait for one other node. What doesn't fit is looked up by that node itself.
+        note_bytes: u32 = 4_194_304, in 65_536..=1_073_741_824;
+        /// Routes to devices on other nodes kept in memory, about 100 bytes each.
+        cached_routes: u32 = 200_000, in 16..=100_000_000;
+        /// Bytes of disk for further routes, in the data folder, 4 kB each; 0: none.
+        route_cache_bytes: u64 = 268_435_456, in 0..=1_099_511_627_776;
+        /// How long a remembered route is good without having been read again.
+        keep_routes_for_ms: u64 = HOUR_MS, in 1_000..=86_400_000;
+    }
+}
+
+section! {
     /// What gives messages their place.
     Engine {
         /// Parts that work side by side; a conversation belongs to one. 0: as many as the machine

@@ -42,6 +42,33 @@ pub trait Audience: std::marker::Send + Sync + 'static {
     fn tell(&self, device: DeviceId, conversation: ConversationId, news: News);
 }
 
+/// The way back to whoever gave a command. Dropped without an answer, it says that the command wasn't carried out,
+/// or may not have been.
+pub(crate) enum Back<T> {
+    /// To a task of this process.
+    Task(oneshot::Sender<T>),
+    /// To somewhere else, by a call that doesn't block.
+    Call(Box<dyn FnOnce(T) + std::marker::Send + Sync>),
+}
+
+impl<T> Back<T> {
+    /// Answers. Who has gone meanwhile needs no answer.
+    fn send(self, answer: T) {
+        match self {
+            Self::Task(sender) => drop(sender.send(answer)),
+            Self::Call(call) => call(answer),
+        }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Task(sender) => sender.is_closed(),
+            Self::Call(_) => false,
+        }
+    }
+}
+
 /// What a shard is asked to do.
 pub(crate) enum Command {
     Append {
@@ -49,33 +76,33 @@ pub(crate) enum Command {
         device: DeviceId,
         accounts: [Arc<AccountInfo>; 2],
         send: Send,
-        reply: oneshot::Sender<Result<Accepted, Refused>>,
+        reply: Back<Result<Accepted, Refused>>,
     },
     Read {
         conversation: ConversationId,
         account: AccountId,
         up_to: u64,
-        reply: oneshot::Sender<Result<u64, Code>>,
+        reply: Back<Result<u64, Code>>,
     },
     Ack {
         conversation: ConversationId,
         device: DeviceId,
         ack: Ack,
-        reply: oneshot::Sender<()>,
+        reply: Back<()>,
     },
     Snapshot {
         conversation: ConversationId,
         device: DeviceId,
-        reply: oneshot::Sender<Option<Snapshot>>,
+        reply: Back<Option<Snapshot>>,
     },
     Members {
         conversation: ConversationId,
-        reply: oneshot::Sender<Option<[AccountId; 2]>>,
+        reply: Back<Option<[AccountId; 2]>>,
     },
     Age {
         conversation: ConversationId,
         age: Age,
-        reply: oneshot::Sender<()>,
+        reply: Back<()>,
     },
 }
 
@@ -143,8 +170,8 @@ impl Conversations {
         accounts: [Arc<AccountInfo>; 2],
         send: Send,
     ) -> Result<oneshot::Receiver<Result<Accepted, Refused>>, Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Command::Append { conversation, device, accounts, send, reply }).await?;
+        let (reply, answer) = task();
+        self.give(Command::Append { conversation, device, accounts, send, reply }).await?;
         Ok(answer)
     }
 
@@ -155,8 +182,8 @@ impl Conversations {
         account: AccountId,
         up_to: u64,
     ) -> Result<oneshot::Receiver<Result<u64, Code>>, Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Command::Read { conversation, account, up_to, reply }).await?;
+        let (reply, answer) = task();
+        self.give(Command::Read { conversation, account, up_to, reply }).await?;
         Ok(answer)
     }
 
@@ -167,8 +194,8 @@ impl Conversations {
         device: DeviceId,
         ack: Ack,
     ) -> Result<(), Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Command::Ack { conversation, device, ack, reply }).await?;
+        let (reply, answer) = task();
+        self.give(Command::Ack { conversation, device, ack, reply }).await?;
         answer.await.map_err(|_| Unavailable)
     }
 
@@ -178,8 +205,8 @@ impl Conversations {
         conversation: ConversationId,
         device: DeviceId,
     ) -> Result<Option<Snapshot>, Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Command::Snapshot { conversation, device, reply }).await?;
+        let (reply, answer) = task();
+        self.give(Command::Snapshot { conversation, device, reply }).await?;
         answer.await.map_err(|_| Unavailable)
     }
 
@@ -188,23 +215,30 @@ impl Conversations {
         &self,
         conversation: ConversationId,
     ) -> Result<Option<[AccountId; 2]>, Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Command::Members { conversation, reply }).await?;
+        let (reply, answer) = task();
+        self.give(Command::Members { conversation, reply }).await?;
         answer.await.map_err(|_| Unavailable)
     }
 
     /// Deletes entries for their age.
     pub async fn age(&self, conversation: ConversationId, age: Age) -> Result<(), Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Command::Age { conversation, age, reply }).await?;
+        let (reply, answer) = task();
+        self.give(Command::Age { conversation, age, reply }).await?;
         answer.await.map_err(|_| Unavailable)
     }
 
-    async fn ask(&self, command: Command) -> Result<(), Unavailable> {
+    /// Gives a command to the shard of its conversation.
+    pub(crate) async fn give(&self, command: Command) -> Result<(), Unavailable> {
         let id = command.conversation();
         let [a, b, c, d, ..] = *id.as_bytes();
         // Direct conversations have ids out of a hash, so any bytes of them spread evenly.
         let shard = u32::from_le_bytes([a, b, c, d]) as usize % self.shards.len();
         self.shards[shard].send(command).await.map_err(|_| Unavailable)
     }
+}
+
+/// A way back to this task, and its end here.
+pub(crate) fn task<T>() -> (Back<T>, oneshot::Receiver<T>) {
+    let (sender, receiver) = oneshot::channel();
+    (Back::Task(sender), receiver)
 }

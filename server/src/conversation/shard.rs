@@ -7,24 +7,22 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use lru::LruCache;
 use tern_protocol::{
     code::Code,
     frame::{Accepted, Ack, Refused},
     id::{AccountId, ConversationId, DeviceId},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Audience, Command,
+    Audience, Command, task,
     state::{Conversation, News, Rules, Snapshot},
 };
 use crate::{
     clock::Clock,
-    directory::{AccountInfo, Directory},
+    directory::{AccountInfo, Directory, DirectoryError},
     keys,
     metrics::Metrics,
     store::{CommitError, Store, Transaction},
@@ -57,6 +55,9 @@ pub struct Settings {
     pub cached_conversations: usize,
     /// How long a conversation must be idle before it is tidied up, in milliseconds.
     pub settle_ms: u64,
+    /// Whether other processes work on the same store, which may believe that they own a conversation of ours. Then
+    /// nothing is said for which memory is the only witness, and devices of accounts may have changed elsewhere.
+    pub is_shared: bool,
     /// See [`Rules`].
     pub rules: Rules,
 }
@@ -163,7 +164,7 @@ impl Shard {
             let (commands, answers): (Vec<_>, Vec<_>) = acks
                 .iter()
                 .map(|&(device, ack)| {
-                    let (reply, answer) = oneshot::channel();
+                    let (reply, answer) = task();
                     (Command::Ack { conversation, device, ack, reply }, answer)
                 })
                 .unzip();
@@ -206,6 +207,11 @@ impl Shard {
     async fn work_off(&mut self, batch: Vec<Command>) {
         let mut batch = batch;
         for attempt in 1.. {
+            if attempt > 1
+                && let Err(error) = self.refresh_accounts(&mut batch).await
+            {
+                tracing::warn!(%error, "the devices of accounts can't be read");
+            }
             let outcome = self.try_batch(&batch).await;
             if outcome.as_ref().is_err_and(|error| error.may_have_happened) {
                 // Of more than that, devices learn when they connect next.
@@ -224,8 +230,14 @@ impl Shard {
                     return;
                 }
                 Err(error) if attempt < ATTEMPTS => {
-                    tracing::warn!(%error, attempt, "a batch didn't commit and is applied anew");
-                    tokio::time::sleep(Duration::from_millis(RETRY_MS * u64::from(attempt))).await;
+                    if error.is_stale && attempt == 1 {
+                        // Somebody else has written, which is nothing to wait for.
+                        tracing::debug!(%error, "a batch is applied anew");
+                    } else {
+                        tracing::warn!(%error, attempt, "a batch didn't commit and is applied anew");
+                        let pause = Duration::from_millis(RETRY_MS * u64::from(attempt));
+                        tokio::time::sleep(pause).await;
+                    }
                     batch.retain(|command| !command.is_abandoned());
                 }
                 Err(error) => {
@@ -248,10 +260,12 @@ impl Shard {
         let wanted: BTreeSet<ConversationId> = batch.iter().map(Command::conversation).collect();
         // A batch may be larger than the cache: its conversations must all stay until it commits.
         let mut at_work: BTreeMap<ConversationId, Option<Conversation>> = BTreeMap::new();
+        let mut from_memory = BTreeSet::new();
         for id in wanted {
             let conversation = match self.hot.pop(&id) {
                 Some(conversation) => {
                     self.metrics.conversation_hits.inc();
+                    from_memory.insert(id);
                     Some(conversation)
                 }
                 None => self.load(id).await?,
@@ -262,16 +276,19 @@ impl Shard {
         let mut results = Vec::with_capacity(batch.len());
         let mut news = Vec::new();
         let mut to_commit = BTreeSet::new();
+        let mut to_verify = BTreeSet::new();
         let mut told = Vec::new();
         for command in batch {
             let id = command.conversation();
             let slot = at_work.entry(id).or_default();
-            let (result, must_commit) =
+            let (result, rests_on) =
                 apply(command, id, slot, now_ms, &self.settings.rules, &mut told);
             news.extend(told.drain(..).map(|(device, news)| (device, id, news)));
             results.push(result);
-            if must_commit {
-                to_commit.insert(id);
+            match rests_on {
+                RestsOn::Commit => drop(to_commit.insert(id)),
+                RestsOn::Memory => drop(to_verify.insert(id)),
+                RestsOn::Nothing => {}
             }
         }
         let appends =
@@ -283,12 +300,24 @@ impl Shard {
                 if conversation.deletable(&self.settings.rules) >= DELETE_AT_ONCE {
                     conversation.settle(&self.settings.rules);
                 }
-                conversation.take_mutations(&mut transaction);
+                // The condition of the commit is as good as looking.
+                match conversation.take_mutations(&mut transaction) {
+                    true => drop(to_verify.remove(id)),
+                    false => drop(to_verify.insert(*id)),
+                }
                 deleted += conversation.take_deleted();
             }
         }
+        if self.settings.is_shared {
+            add_accounts(batch, &results, &mut transaction);
+        }
         // On an error everything at work is dropped here, and with it the state that isn't stored.
-        if let Err(error) = self.commit(transaction, appends).await {
+        to_verify.retain(|id| from_memory.contains(id));
+        let outcome = match self.verify(&to_verify, &at_work, batch, &results).await {
+            Ok(()) => self.commit(transaction, appends).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
             for (id, conversation) in &at_work {
                 if let Some(conversation) = conversation {
                     self.drop_state(*id, conversation);
@@ -305,6 +334,64 @@ impl Shard {
             }
         }
         Ok((results, news))
+    }
+
+    /// Looks whether the store still has the conversations as they are in memory, and the devices of accounts for
+    /// whose sake something was refused.
+    async fn verify(
+        &self,
+        wanted: &BTreeSet<ConversationId>,
+        at_work: &BTreeMap<ConversationId, Option<Conversation>>,
+        batch: &[Command],
+        results: &[CommandResult],
+    ) -> Result<(), BatchError> {
+        if !self.settings.is_shared {
+            return Ok(());
+        }
+        let conversations = wanted.iter().filter_map(|id| Some((*id, at_work.get(id)?.as_ref()?)));
+        let looks = conversations.map(async |(id, conversation)| {
+            let stored = self.store.get(keys::meta(id)).await;
+            let stored = stored.map_err(|error| BatchError::of_reading(&error))?;
+            match stored.as_ref() == conversation.stored_meta() {
+                true => Ok(()),
+                false => Err(BatchError::stale("another owner has written to a conversation")),
+            }
+        });
+        try_join_all(looks).await?;
+        for (command, result) in batch.iter().zip(results) {
+            let (Command::Append { accounts, .. }, CommandResult::Append(Err(refused))) =
+                (command, result)
+            else {
+                continue;
+            };
+            if !matches!(refused.code, Code::UnknownDevice | Code::PeerGone) {
+                continue;
+            }
+            for account in accounts {
+                let checked = self.directory.check(account).await;
+                if !checked.map_err(|error| BatchError::of_reading(&error))? {
+                    return Err(BatchError::stale("the devices of an account have changed"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the accounts of appends again that the directory has forgotten meanwhile.
+    async fn refresh_accounts(&self, batch: &mut [Command]) -> Result<(), DirectoryError> {
+        if !self.settings.is_shared {
+            return Ok(());
+        }
+        for command in batch {
+            if let Command::Append { accounts, .. } = command {
+                for account in accounts.iter() {
+                    self.directory.check(account).await?;
+                }
+                let ids = accounts.each_ref().map(|account| account.account);
+                *accounts = self.directory.accounts(ids).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn load(&self, id: ConversationId) -> Result<Option<Conversation>, BatchError> {
@@ -337,6 +424,7 @@ impl Shard {
         // answered by loading again: what was committed is then seen, and not applied twice.
         result.map_err(|error| BatchError {
             may_have_happened: !matches!(error, CommitError::Unavailable(_)),
+            is_stale: matches!(error, CommitError::Conflict { .. }),
             why: error.to_string(),
         })
     }
@@ -384,13 +472,19 @@ impl Shard {
             if let Some(conversation) = self.hot.peek_mut(id) {
                 conversation.follow(&accounts);
                 conversation.settle(&self.settings.rules);
-                conversation.take_mutations(&mut transaction);
+                if conversation.take_mutations(&mut transaction) && self.settings.is_shared {
+                    transaction.conditions.extend(accounts.iter().map(|info| info.is_current()));
+                }
                 self.metrics.messages_deleted.inc_by(conversation.take_deleted());
             }
         }
         if let Err(error) = self.commit(transaction, 0).await {
             tracing::warn!(%error, "conversations aren't tidied up yet");
             for id in due {
+                // With what is true by then, it is tried again when something happens there.
+                if let Some(members) = self.hot.peek(&id).map(Conversation::members) {
+                    members.into_iter().for_each(|account| self.directory.forget(account));
+                }
                 if let Some(conversation) = self.hot.pop(&id) {
                     self.drop_state(id, &conversation);
                 }
@@ -405,11 +499,17 @@ struct BatchError {
     why: String,
     /// Whether something was appended of which nobody has news: by this batch, or by another owner.
     may_have_happened: bool,
+    /// Whether what was in memory was old.
+    is_stale: bool,
 }
 
 impl BatchError {
     fn of_reading(error: &impl ToString) -> Self {
-        Self { why: error.to_string(), may_have_happened: false }
+        Self { why: error.to_string(), may_have_happened: false, is_stale: false }
+    }
+
+    fn stale(why: &str) -> Self {
+        Self { why: why.to_owned(), may_have_happened: true, is_stale: true }
     }
 }
 
@@ -428,7 +528,30 @@ enum CommandResult {
     Members(Option<[AccountId; 2]>),
 }
 
-/// Applies one command. Says whether its effect must be durable before it is told.
+/// What makes a result true, so that it may be told.
+enum RestsOn {
+    /// Its effect must be durable first.
+    Commit,
+    /// It follows from the conversation as it is in memory.
+    Memory,
+    /// It is true anyway.
+    Nothing,
+}
+
+/// The devices of the accounts must be as they were when the messages were addressed to them.
+fn add_accounts(batch: &[Command], results: &[CommandResult], transaction: &mut Transaction) {
+    let mut accounts = BTreeMap::new();
+    for (command, result) in batch.iter().zip(results) {
+        if let (Command::Append { accounts: members, .. }, CommandResult::Append(Ok(_))) =
+            (command, result)
+        {
+            accounts.extend(members.iter().map(|info| ((info.account, &info.version), info)));
+        }
+    }
+    transaction.conditions.extend(accounts.values().map(|info| info.is_current()));
+}
+
+/// Applies one command. Says what its result rests on.
 fn apply(
     command: &Command,
     id: ConversationId,
@@ -436,14 +559,15 @@ fn apply(
     now_ms: u64,
     rules: &Rules,
     news: &mut Vec<(DeviceId, News)>,
-) -> (CommandResult, bool) {
+) -> (CommandResult, RestsOn) {
+    let commit_if = |is_done| if is_done { RestsOn::Commit } else { RestsOn::Memory };
     match command {
         Command::Append { device, accounts, send, .. } => {
             let [a, b]: [&Arc<AccountInfo>; 2] = accounts.each_ref();
             let conversation =
                 slot.get_or_insert_with(|| Conversation::new(id, a.account, b.account));
             let result = conversation.append(*device, send, accounts, now_ms, rules, news);
-            (CommandResult::Append(result), result.is_ok())
+            (CommandResult::Append(result), commit_if(result.is_ok()))
         }
         Command::Read { account, up_to, .. } => {
             let result = match slot {
@@ -451,50 +575,59 @@ fn apply(
                 None if *up_to == 0 => Ok(0),
                 None => Err(Code::MarkBeyondHead),
             };
-            (CommandResult::Read(result), result.is_ok())
+            (CommandResult::Read(result), commit_if(result.is_ok()))
         }
         Command::Ack { device, ack, .. } => {
             let before = news.len();
+            let is_behind = slot.as_ref().is_some_and(|conversation| conversation.is_behind(*ack));
             if let Some(conversation) = slot {
                 conversation.ack(*device, *ack, news);
             }
             // An ack that nobody is told of may be lost: the device is sent the same again, and
             // knows it. So it waits for the next commit of its conversation.
-            (CommandResult::Done, news.len() > before)
+            let rests_on = match news.len() > before {
+                true => RestsOn::Commit,
+                // What isn't there can't have been sent to it, so somebody else must have appended it.
+                false if is_behind => RestsOn::Memory,
+                false => RestsOn::Nothing,
+            };
+            (CommandResult::Done, rests_on)
         }
         Command::Snapshot { device, .. } => {
             let snapshot = slot.as_ref().and_then(|conversation| conversation.snapshot(*device));
-            (CommandResult::Snapshot(snapshot), false)
+            (CommandResult::Snapshot(snapshot), RestsOn::Memory)
         }
         Command::Members { .. } => {
-            (CommandResult::Members(slot.as_ref().map(Conversation::members)), false)
+            // The members of a conversation stay, and one that isn't there was looked for in the store.
+            let members = slot.as_ref().map(Conversation::members);
+            (CommandResult::Members(members), RestsOn::Nothing)
         }
         Command::Age { age, .. } => {
             if let Some(conversation) = slot {
                 conversation.age(age, news);
             }
-            (CommandResult::Done, true)
+            (CommandResult::Done, RestsOn::Commit)
         }
     }
 }
 
-/// Tells the caller. One that has gone meanwhile needs no answer.
+/// Tells the caller.
 fn answer(command: Command, result: CommandResult) {
     match (command, result) {
         (Command::Append { reply, .. }, CommandResult::Append(result)) => {
-            let _ = reply.send(result);
+            reply.send(result);
         }
         (Command::Read { reply, .. }, CommandResult::Read(result)) => {
-            let _ = reply.send(result);
+            reply.send(result);
         }
         (Command::Snapshot { reply, .. }, CommandResult::Snapshot(snapshot)) => {
-            let _ = reply.send(snapshot);
+            reply.send(snapshot);
         }
         (Command::Members { reply, .. }, CommandResult::Members(members)) => {
-            let _ = reply.send(members);
+            reply.send(members);
         }
         (Command::Ack { reply, .. } | Command::Age { reply, .. }, CommandResult::Done) => {
-            let _ = reply.send(());
+            reply.send(());
         }
         // `apply` gives each command a result of its own kind; dropping the reply would tell the
         // caller that its command wasn't carried out.
@@ -529,7 +662,7 @@ impl Command {
                 retry_after_ms: GIVEN_UP_RETRY_MS,
                 last: 0,
             };
-            let _ = reply.send(Err(refused));
+            reply.send(Err(refused));
         }
     }
 }

@@ -143,6 +143,7 @@ impl Conversation {
                 run_start: 1,
                 revision: 0,
                 bucket: 0,
+                writes: 0,
             },
             stored_meta: None,
             members,
@@ -465,6 +466,17 @@ impl Conversation {
         })
     }
 
+    /// The conversation's record as it was stored or loaded last; `None` if it isn't stored. As long as the store has the
+    /// same, nobody else has written anything of the conversation.
+    pub fn stored_meta(&self) -> Option<&Bytes> {
+        self.stored_meta.as_ref()
+    }
+
+    /// What `device` has acknowledged would be beyond the last entry: somebody else must have appended.
+    pub fn is_behind(&self, ack: Ack) -> bool {
+        ack.seq > self.meta.head || ack.revision > self.meta.revision
+    }
+
     /// Moves what must be stored into a transaction. Says whether there was anything.
     pub fn take_mutations(&mut self, transaction: &mut Transaction) -> bool {
         let before = transaction.mutations.len();
@@ -488,7 +500,11 @@ impl Conversation {
                 Some(stored) => Condition::Equals(key.clone(), stored.clone()),
                 None => Condition::Absent(key.clone()),
             });
-            if std::mem::take(&mut self.meta_dirty) {
+            // Also when nothing else of it has changed: somebody who believes to be the owner may know a cursor
+            // or a mark as it was before.
+            self.meta_dirty = false;
+            if self.exists() {
+                self.meta.writes += 1;
                 let value = self.meta.to_bytes();
                 self.stored_meta = Some(value.clone());
                 transaction.mutations.push(Mutation::Put(key, value));

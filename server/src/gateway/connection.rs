@@ -155,12 +155,28 @@ async fn begin(
         Err(_) => return Err(Code::HelloTimeout),
     };
     let Door { protocol, frames, writer, .. } = hello;
-    let session = Session::new(shared.clone(), connection.clone(), &guest, gate);
+    let epoch = match timeout_at(deadline, next_epoch(shared, gate, &guest)).await {
+        Ok(epoch) => epoch?,
+        Err(_) => return Err(Code::HelloTimeout),
+    };
+    let session = Session::new(shared.clone(), connection.clone(), &guest, gate, epoch);
     // A hello out of 0-RTT data may be a replay until the handshake is complete; until then the
     // device isn't connected for anybody else.
     let provisional = frames.is_early().then_some(complete);
     let stream = session::Stream { protocol, frames, writer };
     Ok(Box::new(Running::new(session, stream, guest, provisional)))
+}
+
+/// A number for a new connection, greater than those of the device's connections before.
+async fn next_epoch(shared: &Shared, gate: &Gate, guest: &Guest) -> Result<u64, Code> {
+    let here = gate.next_epoch(shared.clock.now_ms());
+    match &shared.across {
+        None => Ok(here),
+        Some(across) => across.next_epoch(guest.device, here).await.map_err(|error| {
+            tracing::error!(%error, device = %guest.device, "a device's route can't be read");
+            Code::Internal
+        }),
+    }
 }
 
 async fn greet(connection: &Connection, nonce: [u8; 32], shared: &Shared) -> Result<(), Code> {
@@ -279,8 +295,16 @@ impl Door<'_> {
         account: AccountId,
         device: DeviceId,
     ) -> Result<Arc<AccountInfo>, (Code, u64)> {
-        let found = self.shared.directory.device(account, device).await;
-        found.map_err(|error| self.failed(&error))?.ok_or((Code::UnknownDevice, 0))
+        let directory = &self.shared.directory;
+        let failed = |error| self.failed(&error);
+        if self.shared.across.is_some()
+            && let Some(info) = directory.account(account).await.map_err(failed)?
+        {
+            // It may have been removed on another node.
+            directory.check(&info).await.map_err(failed)?;
+        }
+        let found = directory.device(account, device).await;
+        found.map_err(failed)?.ok_or((Code::UnknownDevice, 0))
     }
 
     async fn by_signature(&self, sign_in: &SignIn) -> Result<Arc<AccountInfo>, (Code, u64)> {
@@ -326,6 +350,11 @@ impl Door<'_> {
         tracing::info!(account = %account.account, %device, "registered");
         for other in account.devices.iter().filter(|other| other.device != device) {
             self.shared.hub.event(other.device, Event::DevicesChanged);
+        }
+        if account.devices.len() > 1
+            && let Some(across) = &self.shared.across
+        {
+            across.account_changed(account.account);
         }
         Ok((account, device))
     }

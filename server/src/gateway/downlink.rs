@@ -91,7 +91,7 @@ async fn open_and_serve(
 ) -> End {
     // What the inbox has was durable before it got there, so the snapshot asked for now covers it.
     let first = session.inbox.take(conversation);
-    let conversations = &session.shared.conversations;
+    let conversations = &session.shared.owners;
     let snapshot = match conversations.snapshot(conversation, session.device).await {
         Ok(Some(snapshot)) => snapshot,
         // A stale mark: the device has no part in it (any more).
@@ -204,8 +204,8 @@ impl Downlink<'_> {
         loop {
             if slot.behind {
                 // Something didn't fit into memory: ask how far the conversation has come.
-                let conversations = &self.session.shared.conversations;
-                match conversations.snapshot(self.conversation, self.session.device).await {
+                let owners = &self.session.shared.owners;
+                match owners.snapshot(self.conversation, self.session.device).await {
                     Ok(Some(now)) => {
                         (target, expired_to) = (now.foreign_head, now.expired_to);
                         for receipt in &now.receipts {
@@ -387,8 +387,8 @@ impl Downlink<'_> {
                 self.is_acking.store(true, Ordering::Relaxed);
                 let acked = self.sender().acked();
                 let (conversation, device) = (self.conversation, self.session.device);
-                let conversations = &self.session.shared.conversations;
-                if conversations.ack(conversation, device, acked).await.is_err() {
+                let owners = &self.session.shared.owners;
+                if owners.ack(conversation, device, acked).await.is_err() {
                     return Err(Code::Internal);
                 }
                 self.session.shared.metrics.acks.inc();

@@ -34,9 +34,9 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
+    across::{Across, Owners, Post},
     clock::Clock,
     config::Config,
-    conversation::Conversations,
     directory::Directory,
     hub::Hub,
     metrics::{Limited, Metrics},
@@ -62,7 +62,11 @@ pub struct Shared {
     /// Accounts and devices.
     pub directory: Directory,
     /// The append path.
-    pub conversations: Conversations,
+    pub owners: Owners,
+    /// The way to devices.
+    pub post: Post,
+    /// The other nodes, if this one isn't alone.
+    pub across: Option<Arc<Across>>,
     /// Who is connected.
     pub hub: Hub,
     /// What a registration needs.
@@ -77,6 +81,13 @@ pub struct Shared {
     pub clock: Clock,
     /// Nonces, grease.
     pub random: Random,
+}
+
+impl Shared {
+    /// Whether this node may serve devices now.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.across.as_ref().is_none_or(|across| across.is_serving())
+    }
 }
 
 /// Accepts connections and serves them.
@@ -209,6 +220,10 @@ impl Gateway {
 
     fn admit(&self, incoming: quinn::Incoming, connections: &mut JoinSet<()>) {
         let metrics = &self.shared.metrics;
+        if !self.shared.is_serving() {
+            // Another node serves whoever comes.
+            return incoming.refuse();
+        }
         let listen = &self.shared.config.listen;
         let handshakes = metrics.handshakes_in_progress.get();
         if metrics.connections.get() >= i64::from(listen.connections) {

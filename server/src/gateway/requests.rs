@@ -1,6 +1,6 @@
 //! Requests on the session stream and their responses.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tern_protocol::{
     code::Code,
@@ -11,11 +11,16 @@ use tern_protocol::{
     id::{AccountId, ConversationId, DeviceId},
 };
 
+use tokio::time::timeout;
+
 use super::session::Session;
 use crate::{directory::DirectoryError, hub};
 
 /// When a client may ask again after the server failed, in milliseconds.
 const RETRY_MS: u64 = 1_000;
+
+/// How long a watch waits for what other nodes say.
+const WATCH: Duration = Duration::from_millis(300);
 
 /// Answers one request. The error closes the connection.
 pub(super) async fn answer(session: &Session, request: Request) -> Result<Response, Code> {
@@ -57,6 +62,9 @@ async fn carry_out(session: &Session, body: RequestBody) -> Result<ResponseBody,
             directory.remove_device(session.account, device).await?;
             shared.hub.close(device, Code::DeviceRemoved);
             tell_siblings(session).await?;
+            if let Some(across) = &shared.across {
+                across.account_changed(session.account);
+            }
             Ok(ResponseBody::Done)
         }
         RequestBody::CreateLink => {
@@ -101,7 +109,7 @@ async fn devices(session: &Session) -> Result<ResponseBody, DirectoryError> {
     };
     let mut devices = Vec::with_capacity(info.devices.len());
     for device in &info.devices {
-        let online = shared.hub.is_connected(device.device);
+        let online = is_connected(session, device.device).await;
         devices.push(Device {
             device: device.device,
             label: device.label.clone(),
@@ -114,6 +122,20 @@ async fn devices(session: &Session) -> Result<ResponseBody, DirectoryError> {
         });
     }
     Ok(ResponseBody::Devices(devices))
+}
+
+async fn is_connected(session: &Session, device: DeviceId) -> bool {
+    let shared = &session.shared;
+    if shared.hub.is_connected(device) {
+        return true;
+    }
+    match &shared.across {
+        None => false,
+        Some(across) => across.is_connected(device).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, %device, "it isn't known whether a device is connected");
+            false
+        }),
+    }
 }
 
 async fn tell_siblings(session: &Session) -> Result<(), DirectoryError> {
@@ -133,15 +155,21 @@ async fn watch(
     let shared = &session.shared;
     let most = usize::from(session.limits.watches);
     let mut all = Vec::with_capacity(accounts.len());
+    let mut watched = Vec::with_capacity(accounts.len());
     for account in accounts {
         if !share_a_conversation(session, account).await? {
             all.push(hub::unknown(account));
             continue;
         }
-        match shared.hub.watch(session.device, account, most) {
-            Some(presence) => all.push(last_seen(session, presence).await?),
-            None => return refused(Code::TooMany),
+        if !shared.hub.watch(session.device, account, most) {
+            return refused(Code::TooMany);
         }
+        watched.push(account);
+    }
+    // What other nodes say comes as an event if it comes later.
+    let _ = timeout(WATCH, shared.hub.known(&watched)).await;
+    for account in watched {
+        all.push(last_seen(session, shared.hub.presence(account)).await?);
     }
     Ok(ResponseBody::Presence(all))
 }
@@ -151,7 +179,7 @@ async fn share_a_conversation(session: &Session, other: AccountId) -> Result<boo
     let Some(conversation) = ConversationId::direct(session.account, other) else {
         return Ok(true);
     };
-    match session.shared.conversations.members(conversation).await {
+    match session.shared.owners.members(conversation).await {
         Ok(members) => Ok(members.is_some()),
         Err(_) => refused(Code::Internal),
     }

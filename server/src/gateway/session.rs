@@ -71,6 +71,7 @@ impl Session {
         connection: Connection,
         guest: &Guest,
         gate: &Arc<Gate>,
+        epoch: u64,
     ) -> Self {
         let limits = &shared.config.limits;
         let inbox = Inbox::new(InboxSettings {
@@ -85,7 +86,7 @@ impl Session {
             limits: shared.config.client_limits(),
             inbox: Arc::new(inbox),
             gate: gate.clone(),
-            epoch: gate.next_epoch(shared.clock.now_ms()),
+            epoch,
             pace: DeviceLimit::new(
                 limits.messages_per_device_per_second,
                 limits.messages_per_device_burst,
@@ -195,7 +196,12 @@ impl Drop for Entered {
         let session = self.session.clone();
         let shared = session.shared.clone();
         shared.metrics.sessions.dec();
-        if !shared.hub.disconnect(session.device, session.epoch) {
+        let is_gone = shared.hub.disconnect(session.device, session.epoch);
+        if let Some(across) = shared.across.clone() {
+            let (device, epoch) = (session.device, session.epoch);
+            tokio::spawn(async move { across.leave(device, epoch).await });
+        }
+        if !is_gone {
             return;
         }
         let left_by_itself = matches!(
@@ -304,6 +310,7 @@ impl Running {
         };
         Box::pin(self.begin(entered.is_some())).await?;
         let mut leave_at = None;
+        let mut go_away_at = None;
         let mut release_receipts_at = None;
         loop {
             self.start_downlinks();
@@ -314,7 +321,7 @@ impl Running {
                 let hold = Duration::from_millis(limits::INACTIVE_RECEIPTS_MS);
                 release_receipts_at = Some(Instant::now() + hold);
             }
-            let timer = [leave_at, release_receipts_at].into_iter().flatten().min();
+            let timer = [leave_at, go_away_at, release_receipts_at].into_iter().flatten().min();
             let provisional = self.provisional.is_some();
             tokio::select! {
                 biased;
@@ -361,19 +368,19 @@ impl Running {
                 Some(ended) = self.tasks.join_next() => self.ended(ended)?,
                 _ = session.gate.draining.beyond(0), if leave_at.is_none() => {
                     let within_ms = session.shared.config.drain.within_ms;
-                    leave_at = Some(Instant::now() + Duration::from_millis(within_ms));
-                    self.stream.writer.queue(&Frame::GoAway(GoAway {
-                        code: Code::GoingAway,
-                        within_ms,
-                        target: String::new(),
-                        text: Code::GoingAway.meaning().to_owned(),
-                    }));
-                    self.flush().await?;
+                    let now = Instant::now();
+                    leave_at = Some(now + Duration::from_millis(within_ms));
+                    go_away_at = Some(now + self.turn_to_leave(within_ms));
                 }
-                // One timer for both, since each has its room in the task.
+                // One timer for all, since each has its room in the task.
                 () = at(timer) => {
                     if leave_at.is_some() && leave_at == timer {
                         return Err(Code::GoingAway);
+                    }
+                    if go_away_at.is_some() && go_away_at == timer {
+                        go_away_at = None;
+                        self.send_away(leave_at).await?;
+                        continue;
                     }
                     release_receipts_at = None;
                     session.inbox.release_receipts();
@@ -383,6 +390,31 @@ impl Running {
             // Held for its drop.
             let _ = &entered;
         }
+    }
+
+    /// When the client is sent away, of the time that all clients have to leave: at once if there is nowhere to go but to
+    /// wait for this server, else one after the other, so that the other nodes aren't met by all at the same moment.
+    fn turn_to_leave(&self, within_ms: u64) -> Duration {
+        let session = &self.session;
+        if session.shared.across.is_none() {
+            return Duration::ZERO;
+        }
+        let [random] = session.shared.random.bytes::<1>();
+        // In the first half, so that there is time for the way.
+        Duration::from_millis(within_ms / 2 * u64::from(random) / 256)
+    }
+
+    async fn send_away(&mut self, leave_at: Option<Instant>) -> Result<(), Code> {
+        let session = &self.session;
+        let left = leave_at.map_or(Duration::ZERO, |at| at.duration_since(Instant::now()));
+        let across = session.shared.across.as_ref();
+        self.stream.writer.queue(&Frame::GoAway(GoAway {
+            code: Code::GoingAway,
+            within_ms: left.as_millis() as u64,
+            target: across.map(|across| across.elsewhere(session.device)).unwrap_or_default(),
+            text: Code::GoingAway.meaning().to_owned(),
+        }));
+        self.flush().await
     }
 
     /// A client that uses all streams that it may have is allowed more: most never do, and room for
@@ -413,8 +445,16 @@ impl Running {
 
     /// From now on the device is connected for everybody.
     async fn enter(&self) -> Result<Entered, Code> {
-        let Session { shared, account, device, .. } = &*self.session;
+        let Session { shared, account, device, epoch, .. } = &*self.session;
+        // First, so that whoever reads the route sends what it has to a node that expects it.
+        let before = match &shared.across {
+            Some(across) => across.enter(*device, *epoch).await?,
+            None => None,
+        };
         let entered = Entered::new(&self.session);
+        if let (Some(across), Some(before)) = (&shared.across, before) {
+            across.entered(*device, *epoch, before);
+        }
         // Whoever removes a device closes its connection if the hub has it. Since the hello was
         // judged, the device may have been removed when the hub didn't.
         match shared.directory.device(*account, *device).await {

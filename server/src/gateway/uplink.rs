@@ -8,25 +8,30 @@ use tern_protocol::{
     id::{AccountId, ConversationId},
     limits,
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     session::Session,
     streams::{FrameWriter, Frames, Stop},
 };
-use crate::directory::AccountInfo;
+use crate::{
+    across::{BeginError, Pending, Place},
+    directory::AccountInfo,
+};
 
 /// What the uplink's caller does about its end.
 pub(super) type End = Result<(), Code>;
 
 /// Answers that are due, in the order of what they answer.
 enum Due {
-    Send(u64, oneshot::Receiver<Result<Accepted, Refused>>),
-    Read(oneshot::Receiver<Result<u64, Code>>),
+    Send(u64, Pending<Result<Accepted, Refused>>),
+    Read(Pending<Result<u64, Code>>),
+    /// The owner couldn't be reached while others of this uplink's sends were with it.
+    GivenUp(u64),
 }
 
 /// When a send that the engine couldn't take may be repeated, in milliseconds.
-const RETRY_MS: u64 = 1_000;
+const RETRY_MS: u64 = 500;
 
 /// Serves one uplink until it ends. The error closes the connection.
 pub(super) async fn serve(
@@ -52,7 +57,9 @@ pub(super) async fn serve(
         return session.reset(&mut frames, &mut answers, Code::DuplicateStream);
     }
     session.shared.metrics.uplinks.inc();
-    let mut uplink = Uplink { session: &session, conversation, members, due: VecDeque::new() };
+    let place = session.shared.owners.place(conversation);
+    let due = VecDeque::new();
+    let mut uplink = Uplink { session: &session, conversation, members, place, due };
     let leave = uplink.run(&mut frames, &mut answers).await;
     session.shared.metrics.uplinks.dec();
     // Before the client can see the end, since then it may open another.
@@ -90,7 +97,7 @@ async fn members(session: &Session, opened: &OpenUplink) -> Result<[AccountId; 2
             }
         }
         None => {
-            let known = session.shared.conversations.members(opened.conversation).await;
+            let known = session.shared.owners.members(opened.conversation).await;
             match known.map_err(|_| Code::Internal)? {
                 Some(members) if members.contains(&own) => Ok(members),
                 _ => Err(Code::UnknownConversation),
@@ -103,6 +110,8 @@ struct Uplink<'a> {
     session: &'a Session,
     conversation: ConversationId,
     members: [AccountId; 2],
+    /// Where what is due was begun. Only at one place is it done in order.
+    place: Place,
     due: VecDeque<Due>,
 }
 
@@ -115,8 +124,13 @@ impl Uplink<'_> {
             if ended && self.due.is_empty() {
                 return Ok(Leave::Finish);
             }
-            // Reading no further while too much is unanswered is what holds a flood back.
-            let may_read = !ended && self.due.len() < most;
+            let place = self.session.shared.owners.place(self.conversation);
+            if self.due.is_empty() {
+                self.place = place;
+            }
+            // Reading no further while too much is unanswered is what holds a flood back. When the owner has changed,
+            // what the old one has is answered first.
+            let may_read = !ended && self.due.len() < most && self.place == place;
             tokio::select! {
                 biased;
                 answer = next_due(&mut self.due), if !self.due.is_empty() => {
@@ -147,20 +161,10 @@ impl Uplink<'_> {
             Frame::Send(send) => {
                 self.session.pace().await;
                 let accounts = self.accounts().await?;
-                let counter = send.counter;
                 shared.metrics.envelope.inc_by(send.envelope.0.len() as u64);
-                let conversations = &shared.conversations;
-                let device = self.session.device;
-                let answer = conversations.append(self.conversation, device, accounts, send).await;
-                self.due.push_back(Due::Send(counter, answer.map_err(|_| Code::GoingAway)?));
-                Ok(())
+                self.append(accounts, send).await
             }
-            Frame::ReadMark(mark) => {
-                let own = self.session.account;
-                let answer = shared.conversations.read(self.conversation, own, mark.up_to).await;
-                self.due.push_back(Due::Read(answer.map_err(|_| Code::GoingAway)?));
-                Ok(())
-            }
+            Frame::ReadMark(mark) => self.read(mark.up_to).await,
             Frame::Typing(typing) => {
                 // Typing is a courtesy: a device that says too much of it isn't slowed down, but
                 // not passed on either.
@@ -174,12 +178,52 @@ impl Uplink<'_> {
         }
     }
 
+    async fn append(
+        &mut self,
+        accounts: [Arc<AccountInfo>; 2],
+        send: tern_protocol::frame::Send,
+    ) -> Result<(), Code> {
+        let owners = &self.session.shared.owners;
+        let (conversation, device, counter) =
+            (self.conversation, self.session.device, send.counter);
+        let begun = match self.place {
+            Place::Here => owners.append(Place::Here, conversation, device, accounts, send).await,
+            place => {
+                let there = owners
+                    .append(place, conversation, device, accounts.clone(), send.clone())
+                    .await;
+                match there {
+                    // By right it is another's, but correct it is here as well.
+                    Err(BeginError::Unreachable) if self.due.is_empty() => {
+                        self.place = Place::Here;
+                        owners.append(Place::Here, conversation, device, accounts, send).await
+                    }
+                    other => other,
+                }
+            }
+        };
+        self.due.push_back(match begun {
+            Ok(answer) => Due::Send(counter, answer),
+            Err(BeginError::Unreachable) => Due::GivenUp(counter),
+            Err(_) => return Err(Code::GoingAway),
+        });
+        Ok(())
+    }
+
+    async fn read(&mut self, up_to: u64) -> Result<(), Code> {
+        let owners = &self.session.shared.owners;
+        let own = self.session.account;
+        let answer = owners.read(self.conversation, own, up_to).await;
+        self.due.push_back(Due::Read(answer.map_err(|_| Code::GoingAway)?));
+        Ok(())
+    }
+
     async fn tell_typing(&self, active: bool) -> Result<(), Code> {
         let account = self.session.account;
         let event = Event::Typing { conversation: self.conversation, account, active };
         for member in self.accounts().await?.iter().filter(|member| member.account != account) {
             for device in &member.devices {
-                self.session.shared.hub.event(device.device, event.clone());
+                self.session.shared.post.event(device.device, event.clone());
             }
         }
         self.session.shared.metrics.typing.inc();
@@ -234,8 +278,10 @@ async fn next_due(due: &mut VecDeque<Due>) -> Result<Answer, Code> {
         },
         Some(Due::Read(receiver)) => match receiver.await {
             Ok(result) => Answer::Read(result),
+            // Nobody knows where the mark is; the client says it again on its next connection.
             Err(_) => return Err(Code::Internal),
         },
+        Some(Due::GivenUp(counter)) => given_up(*counter),
         None => std::future::pending().await,
     };
     due.pop_front();

@@ -20,11 +20,30 @@ struct Account {
     devices: BTreeMap<DeviceId, bool>,
     watchers: BTreeSet<DeviceId>,
     last_seen_ms: u64,
+    /// Whether other nodes say that it is online. Kept for as long as somebody watches.
+    is_online_abroad: bool,
+    /// Whether other nodes have said anything since somebody watches.
+    is_known_abroad: bool,
+}
+
+/// What one node has to say of an account to the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether a user looks on a device that is connected here.
+    pub is_online: bool,
+    /// When one last did, milliseconds since the epoch; 0 if not known.
+    pub last_seen_ms: u64,
+    /// Whether a device that is connected here watches the account.
+    pub is_watched: bool,
 }
 
 impl Account {
-    fn is_online(&self) -> bool {
+    fn is_online_here(&self) -> bool {
         self.devices.values().any(|&active| active)
+    }
+
+    fn is_online(&self) -> bool {
+        self.is_online_abroad || self.is_online_here()
     }
 
     fn is_unused(&self) -> bool {
@@ -55,6 +74,23 @@ impl Board {
     ) -> Option<Presence> {
         self.change(account, last_seen_ms, |state| {
             state.devices.remove(&device);
+        })
+    }
+
+    /// Notes what other nodes say of an account that is watched. Answers its presence if that changed.
+    pub(super) fn set_abroad(
+        &mut self,
+        account: AccountId,
+        is_online: bool,
+        last_seen_ms: u64,
+    ) -> Option<Presence> {
+        let is_watched = self.accounts.get(&account).is_some_and(|state| !state.watchers.is_empty());
+        if !is_watched {
+            return None;
+        }
+        self.change(account, last_seen_ms, |state| {
+            state.is_online_abroad = is_online;
+            state.is_known_abroad = true;
         })
     }
 
@@ -94,6 +130,9 @@ impl Board {
         }
         if let Some(state) = self.accounts.get_mut(&account) {
             state.watchers.remove(&device);
+            // Who doesn't watch isn't told any more.
+            state.is_online_abroad &= !state.watchers.is_empty();
+            state.is_known_abroad &= !state.watchers.is_empty();
         }
         self.tidy(account);
     }
@@ -115,6 +154,11 @@ impl Board {
         self.accounts.get(&account).into_iter().flat_map(|state| &state.watchers).copied()
     }
 
+    /// The devices of an account that are connected here, or were a moment ago.
+    pub(super) fn devices(&self, account: AccountId) -> impl Iterator<Item = DeviceId> {
+        self.accounts.get(&account).into_iter().flat_map(|state| state.devices.keys()).copied()
+    }
+
     /// The presence of an account.
     pub(super) fn presence(&self, account: AccountId) -> Presence {
         let state = self.accounts.get(&account);
@@ -123,6 +167,21 @@ impl Board {
             account,
             state: if online { PresenceState::Online } else { PresenceState::Offline },
             last_seen_ms: state.map_or(0, |state| state.last_seen_ms),
+        }
+    }
+
+    /// Whether other nodes have said anything of an account that is watched.
+    pub(super) fn is_known_abroad(&self, account: AccountId) -> bool {
+        self.accounts.get(&account).is_some_and(|state| state.is_known_abroad)
+    }
+
+    /// What this node knows of an account by its own connections, and whether anybody here watches it.
+    pub(super) fn standing(&self, account: AccountId) -> Standing {
+        let state = self.accounts.get(&account);
+        Standing {
+            is_online: state.is_some_and(Account::is_online_here),
+            last_seen_ms: state.map_or(0, |state| state.last_seen_ms),
+            is_watched: state.is_some_and(|state| !state.watchers.is_empty()),
         }
     }
 

@@ -37,6 +37,29 @@ pub enum Condition {
     Absent(Bytes),
     /// The key has exactly this value.
     Equals(Bytes, Bytes),
+    /// A read of the key, made after the call, found this value, or none. By the time of the commit it may be another.
+    ///
+    /// For what must not be older than the call, and may change right behind it. In a cluster it costs no lock, so any
+    /// number of commits may rest on one key at a time.
+    Seen(Bytes, Option<Bytes>),
+}
+
+impl Condition {
+    /// The key that it speaks of.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Absent(key) | Self::Equals(key, _) | Self::Seen(key, _) => key,
+        }
+    }
+
+    /// Whether it holds if this is what the key has.
+    pub fn holds(&self, found: Option<&Bytes>) -> bool {
+        match self {
+            Self::Absent(_) => found.is_none(),
+            Self::Equals(_, value) => found == Some(value),
+            Self::Seen(_, value) => found == value.as_ref(),
+        }
+    }
 }
 
 /// One change of a [`Transaction`]. Changes apply in the order of the list.

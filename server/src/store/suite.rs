@@ -164,6 +164,7 @@ async fn conditions_decide<B: Backend>(backend: &B) {
     commit(&store, vec![put("full", "v")]).await;
     let absent = |key: &str| Condition::Absent(b(key));
     let equals = |key: &str, value: &str| Condition::Equals(b(key), b(value));
+    let seen = |key: &str, value: Option<&str>| Condition::Seen(b(key), value.map(b));
     let cases = [
         (vec![absent("free")], None),
         (vec![absent("full")], Some(0)),
@@ -171,6 +172,11 @@ async fn conditions_decide<B: Backend>(backend: &B) {
         (vec![equals("full", "w")], Some(0)),
         (vec![equals("full", "")], Some(0)),
         (vec![equals("free", "")], Some(0)),
+        (vec![seen("full", Some("v"))], None),
+        (vec![seen("full", Some("w"))], Some(0)),
+        (vec![seen("full", None)], Some(0)),
+        (vec![seen("free", None)], None),
+        (vec![absent("free"), seen("free", Some(""))], Some(1)),
         (vec![absent("free"), equals("full", "v"), absent("full"), absent("full")], Some(2)),
     ];
     for (number, (conditions, conflict)) in cases.into_iter().enumerate() {

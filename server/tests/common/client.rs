@@ -158,6 +158,11 @@ impl Client {
         told.into_iter().filter(|event| !matches!(event, Event::CaughtUp(_))).collect()
     }
 
+    /// Hears that the server is there.
+    pub(crate) async fn ping(&mut self) {
+        self.done(RequestBody::Ping).await;
+    }
+
     /// Opens an uplink to somebody. Its first send has the counter 1.
     pub(crate) async fn uplink(&self, peer: &Self) -> Uplink {
         self.uplink_to(peer.account()).await

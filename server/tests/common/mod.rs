@@ -23,13 +23,15 @@ use ring::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tempfile::TempDir;
 use tern_server::{
+    across,
     clock::Clock,
     config::Config,
     metrics::Metrics,
     random::Random,
     server::{Outside, Server},
-    store::{Store, embedded::EmbeddedStore},
+    store::{Store, embedded::EmbeddedStore, tikv::TikvStore},
 };
+use tern_tikv_test_server::{Options, TestServer};
 
 use self::{client::Client, raw::Raw};
 
@@ -88,8 +90,43 @@ pub(crate) struct World {
     dir: TempDir,
     config: Config,
     server: Option<Server>,
-    store: Option<Arc<EmbeddedStore>>,
+    store: Option<Arc<dyn Store>>,
+    kind: Kind,
     pub(crate) endpoint: quinn::Endpoint,
+}
+
+/// What holds a world's data.
+enum Kind {
+    Embedded,
+    /// A TiKV cluster of its own; `TERN_TEST_STORE=tikv` asks for it.
+    Tikv(TestServer),
+    /// A store that others use as well, with the way to them.
+    Shared(Arc<dyn Store>, Option<across::Outside>),
+}
+
+impl Kind {
+    fn asked_for() -> Self {
+        match std::env::var("TERN_TEST_STORE").as_deref() {
+            Ok("tikv") => Self::Tikv(TestServer::start(Options::default()).unwrap()),
+            Ok("embedded") | Err(_) => Self::Embedded,
+            Ok(other) => panic!("TERN_TEST_STORE={other}: embedded or tikv"),
+        }
+    }
+
+    async fn open(&self, config: &Config, dir: &std::path::Path) -> Arc<dyn Store> {
+        match self {
+            Self::Embedded => {
+                Arc::new(EmbeddedStore::open(dir, config.embedded_store()).unwrap())
+            }
+            Self::Tikv(cluster) => {
+                let mut config = config.clone();
+                config.store.pd = vec![cluster.pd_address().to_string()];
+                let store = TikvStore::connect(config.tikv_store(), Random::system()).await;
+                Arc::new(store.unwrap())
+            }
+            Self::Shared(store, _) => store.clone(),
+        }
+    }
 }
 
 impl World {
@@ -100,6 +137,19 @@ impl World {
 
     /// The same, changed.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(Kind::asked_for(), change).await
+    }
+
+    /// One node of a cluster, on the store that its nodes share.
+    pub(crate) async fn node(
+        store: Arc<dyn Store>,
+        outside: across::Outside,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::on(Kind::Shared(store, Some(outside)), change).await
+    }
+
+    async fn on(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.data.dir = dir.path().to_owned();
@@ -112,19 +162,23 @@ impl World {
         config.store.cache_bytes = 1 << 20;
         change(&mut config);
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        let mut world = Self { dir, config, server: None, store: None, endpoint };
+        let mut world = Self { dir, config, server: None, store: None, kind, endpoint };
         world.launch().await;
         world
     }
 
     async fn launch(&mut self) {
-        let settings = self.config.embedded_store();
-        let store = Arc::new(EmbeddedStore::open(self.dir.path(), settings).unwrap());
+        let store = self.kind.open(&self.config, self.dir.path()).await;
+        let cluster = match &mut self.kind {
+            Kind::Shared(_, outside) => outside.take(),
+            _ => None,
+        };
         let outside = Outside {
             store: store.clone(),
             clock: Clock::system(),
             random: Random::system(),
             endpoint: None,
+            cluster,
         };
         self.store = Some(store);
         self.server = Some(Server::start(self.config.clone(), outside).await.unwrap());
@@ -136,6 +190,9 @@ impl World {
             wait("the server's stop", server.stop()).await;
         }
         let store = self.store.take().unwrap();
+        if matches!(self.kind, Kind::Shared(..)) {
+            return;
+        }
         // Tasks that end with the server may hold it for a moment longer.
         until("the store to be let go", async || Arc::strong_count(&store) == 1).await;
         tokio::task::spawn_blocking(move || drop(store)).await.unwrap();

@@ -40,8 +40,8 @@ pub(crate) struct Args {
 /// Where the server is; needed for `register` alone, later only if it has moved.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServerArgs {
-    /// The server's address; remembered by `register`
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    /// The server's address, or those of several nodes, separated by commas; remembered by `register`
+    #[arg(long, global = true, value_name = "HOST:PORT[,...]")]
     pub(crate) server: Option<String>,
     /// The certificate authority to trust, in PEM: the server's ca.pem; remembered by `register`
     #[arg(long, global = true, value_name = "FILE")]

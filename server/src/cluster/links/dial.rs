@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Code, LinkSettings, Peers, VERSION,
+    Code, Handler, LinkSettings, Peers, VERSION,
     batches::{BatchReader, BatchWriter, Stop},
     codec::{Batch, Hello},
     link::Link,
@@ -28,6 +28,7 @@ pub(super) struct Dialler {
     pub(super) endpoint: quinn::Endpoint,
     pub(super) tls: Arc<PeerTls>,
     pub(super) views: Views,
+    pub(super) handler: Arc<dyn Handler>,
     pub(super) random: Random,
     pub(super) settings: LinkSettings,
     pub(super) metrics: Arc<Metrics>,
@@ -83,12 +84,15 @@ impl Dialler {
         let connect_and_speak = async {
             let mut failures = 0;
             loop {
-                link.connecting();
                 match self.connect(id, node).await {
                     Ok((connection, control, answers, notes)) => {
                         tracing::info!(node = %id, name = %node.name, "linked");
-                        let stop = link.speak(connection, control, answers, notes).await;
+                        let linked = || self.handler.linked(id);
+                        let stop = link.speak(connection, control, answers, notes, linked).await;
                         tracing::info!(node = %id, why = %stop, "a link broke");
+                        // Requests have somewhere else to go, which is better than to wait for a node that may be dead.
+                        link.unreachable();
+                        self.handler.lost(id);
                         failures = 0;
                     }
                     Err(stop) => {

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    AskError, Code, LinkSettings, Note, Request, Response,
+    AskError, Code, LinkSettings, Note, Request, Response, Told,
     batches::{BatchReader, BatchWriter, Stop},
     codec::{Batch, Reached, weight_of_request},
     outbox::Outbox,
@@ -37,7 +37,7 @@ pub(super) struct Link {
 struct State {
     pending: Pending,
     outbox: Outbox,
-    /// Whether there is a connection, or one is being tried, so that requests wait for it.
+    /// Whether there is a connection, or the first one is being tried, so that requests wait for it.
     is_reachable: bool,
     connection: Option<quinn::Connection>,
 }
@@ -93,9 +93,23 @@ impl Link {
     }
 
     /// See [`Peers::tell`](super::Peers::tell).
-    pub(super) fn tell(&self, note: Note) {
-        let dropped = self.state().outbox.push(note);
+    pub(super) fn tell(&self, note: Note) -> Told {
+        let (dropped, is_up) = {
+            let mut state = self.state();
+            (state.outbox.push(note), state.outbox.is_up())
+        };
         self.metrics.peer_notes_dropped.inc_by(dropped as u64);
+        self.has_notes.notify_one();
+        match (is_up, dropped) {
+            (false, _) => Told::NoLink,
+            (true, 0) => Told::Sent,
+            (true, _) => Told::InPlaceOfOthers,
+        }
+    }
+
+    /// See [`Peers::resync_all`](super::Peers::resync_all).
+    pub(super) fn owe_resync(&self) {
+        self.state().outbox.owe_resync();
         self.has_notes.notify_one();
     }
 
@@ -111,11 +125,6 @@ impl Link {
             }
         };
         timeout(within, wait).await.is_ok()
-    }
-
-    /// A connection is being tried: requests wait for it.
-    pub(super) fn connecting(&self) {
-        self.state().is_reachable = true;
     }
 
     /// There is none to be had for now: requests needn't wait.
@@ -168,6 +177,7 @@ impl Link {
         control: BatchWriter,
         answers: BatchReader,
         notes: BatchWriter,
+        linked: impl FnOnce(),
     ) -> Stop {
         {
             let mut state = self.state();
@@ -175,6 +185,7 @@ impl Link {
             state.outbox.connected();
             state.connection = Some(connection.clone());
         }
+        linked();
         self.metrics.peer_links.inc();
         let stop = tokio::select! {
             biased;

@@ -2,7 +2,7 @@
 
 use tern_protocol::{
     code::Code,
-    frame::{Accepted, Ack, Event, Refused, Send},
+    frame::{Accepted, Ack, Event, Presence, Refused, Send},
     id::{AccountId, ConversationId, DeviceId},
 };
 
@@ -185,4 +185,25 @@ pub enum Note {
         /// The account.
         account: AccountId,
     },
+    /// News of a device may have gone to where it isn't any more: its mailbox is to be looked into.
+    Look {
+        /// The device.
+        device: DeviceId,
+        /// Its connection.
+        epoch: u64,
+    },
+    /// This node wants to know of the presence of an account of which the other one keeps account, or doesn't any more.
+    Watch {
+        /// The account.
+        account: AccountId,
+        /// Whether it does.
+        is_on: bool,
+    },
+    /// The presence of an account, as far as the connections of this node show it, for the node that keeps account of
+    /// it.
+    Report(Presence),
+    /// Watches and reports of this node begin anew.
+    Reset,
+    /// The presence of an account of which this node keeps account.
+    State(Presence),
 }

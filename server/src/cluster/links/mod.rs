@@ -27,6 +27,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -74,6 +75,17 @@ pub trait Handler: Send + Sync + 'static {
     /// Notes of this node may have been lost: all that they could have said is to be looked up. Comes with each
     /// new connection of the node, before its first note. Must not block.
     fn resync(&self, from: NodeId);
+
+    /// From now on notes to a node have a way. Must not block.
+    fn linked(&self, to: NodeId) {
+        let _ = to;
+    }
+
+    /// Notes to a node may have been lost. It will be told so itself, but what they said may be of concern elsewhere
+    /// by now. Must not block.
+    fn lost(&self, to: NodeId) {
+        let _ = to;
+    }
 }
 
 /// The way back to who asked. Dropped without an answer, the other node is told that it may have been done.
@@ -110,15 +122,29 @@ impl Drop for Reply {
     }
 }
 
-/// An answer to come. Dropping it doesn't take the request back.
+/// What became of a note, as far as its sender knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It is on its way.
+    Sent,
+    /// It is on its way, and others before it were dropped for want of room.
+    InPlaceOfOthers,
+    /// It was dropped, since there is no link.
+    NoLink,
+}
+
+/// An answer to come: a future that is ready after [`LinkSettings::request_timeout_ms`] at most. Dropping it doesn't take
+/// the request back.
 #[derive(Debug)]
 pub struct Answer(oneshot::Receiver<Result<Response, AskError>>);
 
-impl Answer {
-    /// Waits for the answer, [`LinkSettings::request_timeout_ms`] at most.
-    pub async fn get(self) -> Result<Response, AskError> {
+impl Future for Answer {
+    type Output = Result<Response, AskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // It isn't dropped unanswered unless the whole link is.
-        self.0.await.unwrap_or(Err(AskError::Unknown))
+        let answer = Pin::new(&mut self.0).poll(context);
+        answer.map(|answer| answer.unwrap_or(Err(AskError::Unknown)))
     }
 }
 
@@ -152,15 +178,32 @@ impl Peers {
 
     /// Begins a request and waits for the answer.
     pub async fn ask(&self, node: NodeId, request: Request) -> Result<Response, AskError> {
-        self.begin(node, request).await?.get().await
+        self.begin(node, request).await?.await
     }
 
-    /// Tells a note. Never blocks: if there is no room, or no link, the note is lost, and the other node will be
+    /// Tells a note. Never blocks: if there is no room, or no link, notes are lost, and the other node will be
     /// told to look itself ([`Handler::resync`]).
-    pub fn tell(&self, node: NodeId, note: Note) {
+    pub fn tell(&self, node: NodeId, note: Note) -> Told {
         match self.link(node) {
             Some(link) => link.tell(note),
-            None => drop(self.0.metrics.peer_notes_dropped.inc()),
+            None => {
+                self.0.metrics.peer_notes_dropped.inc();
+                Told::NoLink
+            }
+        }
+    }
+
+    /// Tells a note to every node with a link.
+    pub fn tell_all(&self, note: &Note) {
+        for link in self.links().values() {
+            link.tell(note.clone());
+        }
+    }
+
+    /// Tells every node to look itself, as if notes had been lost.
+    pub fn resync_all(&self) {
+        for link in self.links().values() {
+            link.owe_resync();
         }
     }
 
@@ -230,13 +273,14 @@ impl Links {
         endpoint.set_server_config(Some(tls.server_config(&settings)));
         let acceptor = Acceptor {
             views: views.clone(),
-            handler,
+            handler: handler.clone(),
             settings,
             metrics: metrics.clone(),
             handshakes: Arc::new(Semaphore::new(settings.handshakes as usize)),
             guests: Mutex::default(),
         };
-        let dialler = Dialler { endpoint: endpoint.clone(), tls, views, random, settings, metrics };
+        let dialler =
+            Dialler { endpoint: endpoint.clone(), tls, views, handler, random, settings, metrics };
         let tasks = [
             tokio::spawn(Arc::new(acceptor).run(endpoint.clone())),
             tokio::spawn(Arc::new(dialler).run(peers.clone())),

@@ -81,6 +81,16 @@ impl Outbox {
         !self.is_up || (self.bytes <= self.most_bytes / 2 && self.queue.len() <= self.most / 2)
     }
 
+    /// Whether there is a connection.
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up
+    }
+
+    /// The other node is to look itself.
+    pub(super) fn owe_resync(&mut self) {
+        self.owes_resync = true;
+    }
+
     fn drop_all(&mut self) -> usize {
         let dropped = self.queue.len();
         self.queue = VecDeque::new();

@@ -252,7 +252,7 @@ async fn requests_begin_in_order_and_too_many_wait() {
     drop(shut);
     answers.push(timeout(PATIENCE, ninth).await.unwrap().unwrap());
     for (number, answer) in (1..).zip(answers) {
-        assert_eq!(answer.get().await, Ok(Response::Read(Ok(number))));
+        assert_eq!(answer.await, Ok(Response::Read(Ok(number))));
     }
     let mut expected = 0;
     while expected <= 9 {
@@ -276,7 +276,7 @@ async fn an_answer_that_is_dropped_or_lost_is_unknown() {
     a.peers.tell(b.id, note(1));
     while !matches!(b.next().await, Event::Told(1)) {}
     assert!(link.break_connection());
-    assert_eq!(answer.get().await, Err(AskError::Unknown));
+    assert_eq!(answer.await, Err(AskError::Unknown));
     drop(shut);
     assert_eq!(a.ask(b.id, read(2)).await, Response::Read(Ok(2)));
 }

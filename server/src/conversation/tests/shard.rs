@@ -51,6 +51,7 @@ fn bench(cached_conversations: usize) -> Bench {
         batch_bytes: 1 << 20,
         cached_conversations,
         settle_ms: 1_000,
+        is_shared: false,
         rules: RULES,
     };
     let (conversations, _) = Conversations::start(

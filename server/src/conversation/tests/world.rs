@@ -13,7 +13,7 @@ use crate::{
     directory::{AccountInfo, DeviceInfo},
     keys,
     records::MessageRecord,
-    store::{Condition, Mutation, Transaction},
+    store::{Mutation, Transaction},
 };
 
 pub(super) const RULES: Rules = Rules {
@@ -49,7 +49,7 @@ pub(super) fn info(id: u64, devices: &[u64]) -> Arc<AccountInfo> {
         created_ms: 0,
     });
     let name = format!("account{id}");
-    Arc::new(AccountInfo { account: account(id), name, devices: devices.collect() })
+    Arc::new(AccountInfo { account: account(id), name, devices: devices.collect(), version: None })
 }
 
 pub(super) fn send(counter: u64, settled: u64) -> Send {
@@ -113,10 +113,7 @@ impl World {
         let mut transaction = Transaction::default();
         self.state.take_mutations(&mut transaction);
         for condition in transaction.conditions {
-            match condition {
-                Condition::Absent(key) => assert!(!self.disk.contains_key(&key)),
-                Condition::Equals(key, value) => assert_eq!(self.disk.get(&key), Some(&value)),
-            }
+            assert!(condition.holds(self.disk.get(condition.key())), "{condition:?}");
         }
         for mutation in transaction.mutations {
             match mutation {

@@ -20,7 +20,7 @@ use super::{
     layer::{Known, Layer},
     log::Log,
 };
-use crate::store::{CommitError, Condition, Transaction};
+use crate::store::{CommitError, Transaction};
 
 /// From here on a commit's parts are worth a line in the debug log.
 const SLOW_COMMIT: Duration = Duration::from_millis(10);
@@ -176,17 +176,13 @@ impl Committer {
 
     fn check(&self, transaction: &Transaction) -> Result<(), CommitError> {
         for (index, condition) in transaction.conditions.iter().enumerate() {
-            let (Condition::Absent(key) | Condition::Equals(key, _)) = condition;
+            let key = condition.key();
             let found = match self.pending.get(key) {
                 Known::Value(value) => Some(value),
                 Known::Gone => None,
                 Known::Nothing => self.committed(key)?,
             };
-            let holds = match condition {
-                Condition::Absent(_) => found.is_none(),
-                Condition::Equals(_, value) => found.as_ref() == Some(value),
-            };
-            if !holds {
+            if !condition.holds(found.as_ref()) {
                 return Err(CommitError::Conflict { index });
             }
         }

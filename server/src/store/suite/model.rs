@@ -51,8 +51,12 @@ fn random_transaction(random: &mut Random, model: &Model) -> Transaction {
     let mut transaction = Transaction::default();
     for _ in 0..random.below(3) {
         let key = random.key();
-        transaction.conditions.push(match (random.below(4), model.get(&key)) {
+        transaction.conditions.push(match (random.below(5), model.get(&key)) {
             // Mostly true, so that most transactions commit.
+            (4, found) => {
+                let found = found.cloned();
+                Condition::Seen(key, found)
+            }
             (0, _) => Condition::Absent(key),
             (1, _) | (_, None) if model.contains_key(&key) => {
                 let value = random.value();
@@ -74,11 +78,7 @@ fn random_transaction(random: &mut Random, model: &Model) -> Transaction {
 
 fn apply(model: &mut Model, transaction: &Transaction) -> Result<(), usize> {
     for (index, condition) in transaction.conditions.iter().enumerate() {
-        let holds = match condition {
-            Condition::Absent(key) => !model.contains_key(key),
-            Condition::Equals(key, value) => model.get(key) == Some(value),
-        };
-        if !holds {
+        if !condition.holds(model.get(condition.key())) {
             return Err(index);
         }
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     Stored, TikvStore,
     cluster::CallError,
-    effects::{Effects, condition_keys, first_broken},
+    effects::{Effects, condition_keys, first_broken, held_keys},
     error::{Verdict, judge},
     settle::Settled,
 };
@@ -166,7 +166,7 @@ impl TikvStore {
                 None => begun.delete(key).await?,
             }
         }
-        let only_read = condition_keys(&transaction.conditions)
+        let only_read = held_keys(&transaction.conditions)
             .into_iter()
             .filter(|key| !effects.finals.contains_key(key))
             .map(|key| self.stored_key(&key));

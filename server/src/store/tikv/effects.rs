@@ -53,7 +53,13 @@ impl Effects {
 
 /// The keys that conditions speak of.
 pub(super) fn condition_keys(conditions: &[Condition]) -> BTreeSet<Bytes> {
-    conditions.iter().map(|condition| key_of(condition).clone()).collect()
+    conditions.iter().map(|condition| condition.key().clone()).collect()
+}
+
+/// The keys that must be as the conditions say until the commit, and not just at its start.
+pub(super) fn held_keys(conditions: &[Condition]) -> BTreeSet<Bytes> {
+    let is_held = |condition: &&Condition| !matches!(condition, Condition::Seen(..));
+    conditions.iter().filter(is_held).map(|condition| condition.key().clone()).collect()
 }
 
 /// The first condition that doesn't hold for what is stored.
@@ -61,10 +67,7 @@ pub(super) fn first_broken(
     conditions: &[Condition],
     stored: &BTreeMap<Bytes, Bytes>,
 ) -> Option<usize> {
-    conditions.iter().position(|condition| match condition {
-        Condition::Absent(key) => stored.contains_key(key),
-        Condition::Equals(key, value) => stored.get(key) != Some(value),
-    })
+    conditions.iter().position(|condition| !condition.holds(stored.get(condition.key())))
 }
 
 /// What reading back says of a transaction whose outcome wasn't told.
@@ -91,22 +94,18 @@ pub(super) fn read_back(
     }
     // A condition that the transaction itself makes false tells before from after, unless somebody has
     // made it true again. Tern's own never come back: they hold sequence numbers and revisions.
-    let breaks = |condition: &Condition| match condition {
-        Condition::Absent(key) => matches!(finals.get(key), Some(Some(_))),
-        Condition::Equals(key, value) => {
-            finals.get(key).is_some_and(|state| state.as_ref() != Some(value))
-        }
+    let breaks = |condition: &Condition| {
+        let state = finals.get(condition.key());
+        state.is_some_and(|state| !condition.holds(state.as_ref()))
     };
-    if first_broken(conditions, stored).is_none() && conditions.iter().any(breaks) {
+    // What was only seen may have changed since, whatever became of the transaction.
+    let is_held = |condition: &&Condition| !matches!(condition, Condition::Seen(..));
+    let mut held = conditions.iter().filter(is_held);
+    let all_hold = held.clone().all(|held| held.holds(stored.get(held.key())));
+    if all_hold && held.any(breaks) {
         return ReadBack::NotCommitted;
     }
     ReadBack::Unclear
-}
-
-fn key_of(condition: &Condition) -> &Bytes {
-    match condition {
-        Condition::Absent(key) | Condition::Equals(key, _) => key,
-    }
 }
 
 #[cfg(test)]
@@ -164,6 +163,18 @@ mod tests {
         assert_eq!(judge(&[("meta", "1"), ("old", "x")]), ReadBack::NotCommitted);
         assert_eq!(judge(&[("meta", "3"), ("slot", "m")]), ReadBack::Unclear, "others went on");
         assert_eq!(judge(&[("meta", "2"), ("slot", "n")]), ReadBack::Unclear, "or were first");
+    }
+
+    #[test]
+    fn what_was_only_seen_is_no_evidence() {
+        let finals: Finals = [(b("meta"), Some(b("2"))), (b("route"), None)].into();
+        let judge = |conditions: &[_], pairs: &[_]| read_back(&finals, conditions, &stored(pairs));
+        let seen = Condition::Seen(b("route"), Some(b("x")));
+        let held = Condition::Equals(b("meta"), b("1"));
+        assert_eq!(judge(std::slice::from_ref(&seen), &[("route", "x")]), ReadBack::Unclear);
+        let both = [seen, held];
+        assert_eq!(judge(&both, &[("meta", "1"), ("route", "y")]), ReadBack::NotCommitted);
+        assert_eq!(held_keys(&both), [b("meta")].into());
     }
 
     #[test]

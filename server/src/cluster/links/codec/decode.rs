@@ -264,6 +264,16 @@ fn read_note(from: wire::note::Reader<'_>, whole: &Bytes) -> Result<Option<Heard
         Which::AccountChanged(id) => {
             return Ok(Some(Heard::Note(Note::AccountChanged { account: account(id)? })));
         }
+        Which::Watch(from) => {
+            let from = from?;
+            let (account, is_on) = (account(from.get_account())?, from.get_is_on());
+            return Ok(Some(Heard::Note(Note::Watch { account, is_on })));
+        }
+        Which::Report(from) => {
+            return Ok(Some(Heard::Note(Note::Report(read_presence(from?)?))));
+        }
+        Which::Reset(()) => return Ok(Some(Heard::Note(Note::Reset))),
+        Which::State(from) => return Ok(Some(Heard::Note(Note::State(read_presence(from?)?)))),
         _ => device(from.get_device())?,
     };
     let news = |of: &[u8], news| -> Result<Note> {
@@ -304,7 +314,13 @@ fn read_note(from: wire::note::Reader<'_>, whole: &Bytes) -> Result<Option<Heard
             Note::Event { device, epoch, event }
         }
         Which::DevicesChanged(()) => Note::Event { device, epoch, event: Event::DevicesChanged },
-        Which::Resync(()) | Which::AccountChanged(_) => return Ok(None),
+        Which::Look(()) => Note::Look { device, epoch },
+        Which::Resync(())
+        | Which::AccountChanged(_)
+        | Which::Watch(_)
+        | Which::Report(_)
+        | Which::Reset(())
+        | Which::State(_) => return Ok(None),
     })))
 }
 

@@ -1,7 +1,7 @@
 use bytes::{BufMut, BytesMut};
 use capnp::message::{Builder, HeapAllocator};
 use tern_protocol::{
-    frame::{Event, PresenceState, Receipt},
+    frame::{Event, Presence, PresenceState, Receipt},
     id::AccountId,
 };
 
@@ -191,11 +191,16 @@ fn write_note(note: &Note, mut to: wire::note::Builder<'_>) {
         Note::News { device, epoch, .. }
         | Note::NotHere { device, epoch }
         | Note::Replaced { device, epoch }
+        | Note::Look { device, epoch }
         | Note::Event { device, epoch, .. } => {
             to.set_device(device.get());
             to.set_epoch(*epoch);
         }
-        Note::AccountChanged { .. } => {}
+        Note::AccountChanged { .. }
+        | Note::Watch { .. }
+        | Note::Report(_)
+        | Note::Reset
+        | Note::State(_) => {}
     }
     match note {
         Note::News { conversation, news, .. } => match news {
@@ -221,22 +226,32 @@ fn write_note(note: &Note, mut to: wire::note::Builder<'_>) {
         Note::Replaced { .. } => to.set_replaced(()),
         Note::Event { event, .. } => write_event(event, to),
         Note::AccountChanged { account } => to.set_account_changed(account.get()),
+        Note::Look { .. } => to.set_look(()),
+        Note::Watch { account, is_on } => {
+            let mut to = to.init_watch();
+            to.set_account(account.get());
+            to.set_is_on(*is_on);
+        }
+        Note::Report(presence) => write_presence(presence, to.init_report()),
+        Note::Reset => to.set_reset(()),
+        Note::State(presence) => write_presence(presence, to.init_state()),
     }
 }
 
-fn write_event(event: &Event, mut to: wire::note::Builder<'_>) {
+fn write_presence(presence: &Presence, mut to: wire::presence::Builder<'_>) {
     use wire::presence::State;
+    to.set_account(presence.account.get());
+    to.set_last_seen_ms(presence.last_seen_ms);
+    to.set_state(match presence.state {
+        PresenceState::Unknown => State::Unknown,
+        PresenceState::Offline => State::Offline,
+        PresenceState::Online => State::Online,
+    });
+}
+
+fn write_event(event: &Event, mut to: wire::note::Builder<'_>) {
     match event {
-        Event::Presence(presence) => {
-            let mut to = to.init_presence();
-            to.set_account(presence.account.get());
-            to.set_last_seen_ms(presence.last_seen_ms);
-            to.set_state(match presence.state {
-                PresenceState::Unknown => State::Unknown,
-                PresenceState::Offline => State::Offline,
-                PresenceState::Online => State::Online,
-            });
-        }
+        Event::Presence(presence) => write_presence(presence, to.init_presence()),
         Event::Typing { conversation, account, active } => {
             let mut to = to.init_typing();
             to.set_conversation(conversation.as_bytes());
