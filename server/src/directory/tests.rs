@@ -115,7 +115,7 @@ async fn a_removed_device_leaves_nothing_behind() {
     let conversation = tern_protocol::id::ConversationId::new([1; 16]);
     store.put(&keys::mark(device, conversation), b"");
     directory.remove_device(account, device).await.unwrap();
-    assert_eq!(store.len(), 2, "account and name stay");
+    assert_eq!(store.len(), 3, "account, name and the count of changes stay");
     assert!(directory.device(account, device).await.unwrap().is_none());
     assert!(matches!(
         directory.remove_device(account, device).await,

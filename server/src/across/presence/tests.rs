@@ -104,6 +104,7 @@ async fn watchers_on_other_nodes_are_told_and_the_own_node_isnt_told_its_own() {
         assert_eq!(world.shows(2, of), Some(PresenceState::Offline));
         // Who doesn't watch any more isn't told.
         world.is(2, of, false, false);
+        world.arrive();
         world.is(1, of, true, true);
         world.arrive();
         assert_eq!(world.shows(2, of), Some(PresenceState::Offline));
