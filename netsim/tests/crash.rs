@@ -8,17 +8,15 @@
 
 mod support;
 
-#[path = "crash/devices.rs"]
-mod devices;
 #[path = "crash/world.rs"]
 mod world;
 
 use std::time::Instant;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tern_netsim::checker::{Event, History, Kind, Progress, check};
+use tern_netsim::checker::{Progress, check};
 
-use crate::world::World;
+use crate::{support::planted, world::World};
 
 /// How often the server is killed, and at least how often clients are.
 const KILLS: usize = 20;
@@ -36,13 +34,13 @@ fn nothing_is_lost_repeated_or_lied_about_when_everybody_is_killed() {
     let started = Instant::now();
     let mut world = World::start();
     println!("{:?}: everybody is registered", started.elapsed());
-    while world.server_kills < KILLS || world.client_kills < KILLS {
+    while world.server_kills < KILLS || world.load.kills < KILLS {
         world.let_it_run(&mut rng);
         match rng.random_range(0..10) {
             0..5 => world.kill_server(&mut rng),
-            5..9 => world.kill_clients(&mut rng),
+            5..9 => world.load.kill_some(&mut rng),
             _ => {
-                world.kill_clients(&mut rng);
+                world.load.kill_some(&mut rng);
                 world.kill_server(&mut rng);
             }
         }
@@ -56,52 +54,5 @@ fn nothing_is_lost_repeated_or_lied_about_when_everybody_is_killed() {
     assert!(verdict.is_good(), "TERN_SEED={seed}: {verdict}");
     assert!(verdict.messages > 100, "there was hardly any load: {verdict}");
 
-    for (kind, planted) in plant(&history, &mut rng) {
-        let verdict = check(&planted, Progress::Settled);
-        let kinds: Vec<_> = verdict.violations.iter().map(|violation| violation.kind).collect();
-        assert!(!kinds.is_empty(), "a planted fault wasn't noticed: {kind}");
-        assert!(kinds.iter().all(|&found| found == kind), "planted {kind}, found: {verdict}");
-    }
-}
-
-/// The history with a fault in it, one history for each kind.
-fn plant(history: &History, rng: &mut StdRng) -> Vec<(Kind, History)> {
-    let given = positions(history, |event| matches!(event, Event::Given(_)));
-    let at = given[rng.random_range(0..given.len())];
-    let plant = |kind, plant: &mut dyn FnMut(&mut History)| {
-        let mut planted = history.clone();
-        plant(&mut planted);
-        (kind, planted)
-    };
-    let Event::Given(entry) = &history.records[at].event else { unreachable!() };
-    vec![
-        // One device's application never got one message.
-        plant(Kind::Lost, &mut |history| {
-            let device = history.records[at].device;
-            history.records.retain(|record| match &record.event {
-                Event::Given(given) => record.device != device || given.text != entry.text,
-                _ => true,
-            });
-        }),
-        plant(Kind::Repeated, &mut |history| {
-            let again = history.records[at].clone();
-            history.records.insert(at + 1, again);
-        }),
-        plant(Kind::Unexpected, &mut |history| {
-            if let Event::Given(entry) = &mut history.records[at].event {
-                entry.text.push('!');
-            }
-        }),
-        plant(Kind::FalseReceipt, &mut |history| {
-            let receipts = positions(history, |event| matches!(event, Event::Receipt { .. }));
-            if let Event::Receipt { delivered, .. } = &mut history.records[receipts[0]].event {
-                *delivered = u64::MAX;
-            }
-        }),
-    ]
-}
-
-fn positions(history: &History, is: impl Fn(&Event) -> bool) -> Vec<usize> {
-    let records = history.records.iter().enumerate();
-    records.filter(|(_, record)| is(&record.event)).map(|(at, _)| at).collect()
+    planted::faults_are_noticed(&history, &mut rng);
 }

@@ -1,7 +1,11 @@
 //! What the tests with real processes share.
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::print_stdout, reason = "a test says where what happened is")]
 
 pub(crate) mod binaries;
+pub(crate) mod devices;
+pub(crate) mod load;
+pub(crate) mod planted;
 pub(crate) mod server;
 pub(crate) mod tern;
 
@@ -38,8 +42,13 @@ impl Process {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal, as the command `kill` names it.
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.0.id().to_string();
-        let status = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        let status = std::process::Command::new("kill").args([signal, &pid]).status();
         assert!(status.expect("there is a command kill").success());
     }
 

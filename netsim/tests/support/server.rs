@@ -23,6 +23,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// A server that isn't started yet, with flags.
+    pub(crate) fn stopped(folder: &Path, flags: &[String]) -> Self {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        Self::new(folder, free_port(), &flags)
+    }
+
+    /// Whether the process has ended by itself, and what it said at its end.
+    pub(crate) fn has_ended(&mut self) -> Option<String> {
+        let ended = self.process().child().try_wait().unwrap();
+        ended.map(|status| format!("{status}; it logged:\n{}", tail(&self.log())))
+    }
+
     /// Starts a server in a folder, with flags.
     pub(crate) fn start_with(folder: &Path, flags: &[&str]) -> Self {
         let mut server = Self::new(folder, free_port(), flags);
@@ -128,7 +140,7 @@ pub(crate) fn without_settings(command: &mut Command) {
 
 /// A port that stays free while nobody listens on it, because the system gives it to nobody: below
 /// those that it picks itself.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let mut rng = StdRng::from_os_rng();
     loop {
         let port = rng.random_range(10_000..30_000);

@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::orders::{Order, orders};
 
+/// The longest pause between two messages, unless `TERN_DEVICE_PAUSE_MS` says another.
+const PAUSE_MS: u64 = 120;
 /// How often to look how everything stands, while it settles.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -65,6 +67,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let mut orders = orders();
     let mut is_settling = false;
     let mut next = Instant::now();
+    let pause_ms = match env::var("TERN_DEVICE_PAUSE_MS") {
+        Ok(pause_ms) => pause_ms.parse::<u64>()?.max(1),
+        Err(_) => PAUSE_MS,
+    };
     loop {
         tokio::select! {
             order = orders.recv() => match order {
@@ -95,7 +101,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
                     next += LOOK_EVERY;
                 } else {
                     app.send(&mut rng).await?;
-                    next += Duration::from_millis(rng.random_range(0..120));
+                    next += Duration::from_millis(rng.random_range(0..pause_ms));
                 }
             }
         }

@@ -12,7 +12,7 @@ use std::{
 use tern_client::{AccountId, DeviceId};
 use tern_netsim::standing::Standing;
 
-use crate::support::{Process, tail};
+use super::{Process, tail};
 
 /// A registered device and, while it runs, its process.
 pub(crate) struct Device {
