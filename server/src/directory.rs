@@ -480,7 +480,10 @@ impl Directory {
 /// Makes a transaction one of those that change an account's devices, of which each sees the one before.
 fn change_devices(info: &AccountInfo, transaction: &mut Transaction) {
     let key = keys::account_version(info.account);
-    let version = info.version.as_ref().and_then(|version| Some(u64::from_be_bytes(version[..].try_into().ok()?)));
+    let version = info
+        .version
+        .as_ref()
+        .and_then(|version| Some(u64::from_be_bytes(version[..].try_into().ok()?)));
     transaction.conditions.push(match &info.version {
         Some(version) => Condition::Equals(key.clone(), version.clone()),
         None => Condition::Absent(key.clone()),

@@ -218,7 +218,12 @@ impl Hub {
     }
 
     /// Tells news of a conversation to a connected device. Says whether it is connected.
-    pub fn news(&self, device: DeviceId, conversation: ConversationId, news: News) -> Result<(), News> {
+    pub fn news(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+        news: News,
+    ) -> Result<(), News> {
         match self.connection(device) {
             Some(connected) => {
                 connected.inbox.news(conversation, news);

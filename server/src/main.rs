@@ -81,13 +81,8 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let (clock, random) = (Clock::system(), Random::system());
     let Backend { store, health } = backend::open(&config, &random).await?;
     let cluster = across::Outside::open(&config, clock)?;
-    let outside = Outside {
-        store: store.clone(),
-        clock,
-        random: random.clone(),
-        endpoint: None,
-        cluster,
-    };
+    let outside =
+        Outside { store: store.clone(), clock, random: random.clone(), endpoint: None, cluster };
     let server = Server::start(config.clone(), outside).await?;
 
     let serving = Arc::new(AtomicBool::new(true));

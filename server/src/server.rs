@@ -152,9 +152,7 @@ impl Server {
         let devices = usize::from(config.limits.devices_per_account);
         let directory = Directory::new(store.clone(), random.clone(), CACHED_ACCOUNTS, devices);
         let joined = match cluster {
-            Some(cluster) => {
-                Some(join(&config, cluster, &store, clock, &random, &metrics).await?)
-            }
+            Some(cluster) => Some(join(&config, cluster, &store, clock, &random, &metrics).await?),
             None => None,
         };
         let (hub, post) = match &joined {

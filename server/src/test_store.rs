@@ -10,9 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::store::{
-    CommitError, Mutation, Pair, ReadError, Scan, Store, StoreFuture, Transaction,
-};
+use crate::store::{CommitError, Mutation, Pair, ReadError, Scan, Store, StoreFuture, Transaction};
 
 type Hook = Box<dyn FnOnce(&MapStore) + Send>;
 

@@ -58,12 +58,17 @@ impl<'a> Attempts<'a> {
                         Err(error) if index > 0 && !error.is_final() => {
                             drop(self.under_way.remove(index));
                         }
-                        result => {
-                            let ahead = self.under_way[index].1;
-                            // Where it failed, the next one is tried the next time.
-                            self.core.turn.advance(ahead + usize::from(result.is_err()));
-                            return result;
+                        Err(error) if !error.is_final() => {
+                            let (_, ahead, _) = self.under_way.remove(index);
+                            if self.address.is_none() && self.began < self.core.turn.count() {
+                                // Another node may not be as it is.
+                                self.begin();
+                            } else {
+                                self.core.turn.failed(ahead);
+                                return Err(error);
+                            }
                         }
+                        result => return result,
                     }
                 }
                 () = sleep_until(self.next_at), if self.under_way.len() < AT_ONCE => {

@@ -107,7 +107,8 @@ async fn attempt(
         identity.ticket = None;
     }
     let by_ticket = identity.ticket.is_some() && matches!(purpose, Purpose::SignIn);
-    let (connection, early) = dial(core, &identity.server, address, ahead, by_ticket, heard).await?;
+    let (connection, early) =
+        dial(core, &identity.server, address, ahead, by_ticket, heard).await?;
     let guard = CloseOnDrop(Some(connection.clone()));
     let mut hello = HelloState { core, identity, purpose, connection };
     let link = match early {
@@ -121,6 +122,7 @@ async fn attempt(
     match link {
         Ok(link) => {
             guard.disarm();
+            core.turn.uses(hello.connection.remote_address());
             Ok(link)
         }
         Err(Failed::EarlyDataRejected) => Err(ConnectError::Closed(Code::NoError)),

@@ -26,14 +26,14 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use self::{
-    keep_alive::{Learner, Signs},
-    turn::AddressTurn,
-};
 use self::{
     attempts::Attempts,
     connect::{Purpose, connect},
     link::{Ended, Link},
+};
+pub(crate) use self::{
+    keep_alive::{Learner, Signs},
+    turn::AddressTurn,
 };
 use crate::{
     backoff::Backoff,

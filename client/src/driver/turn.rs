@@ -8,25 +8,55 @@ use crate::core::lock;
 
 /// Of several addresses the one in use is stayed with, and the next one is tried when it fails.
 #[derive(Debug, Default)]
-pub(crate) struct AddressTurn(Mutex<Option<usize>>);
+pub(crate) struct AddressTurn(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The one in use, or last in use; at first a random one, so that clients spread over the nodes of a server.
+    current: Option<SocketAddr>,
+    /// How many places behind it those are that haven't failed since.
+    failed: usize,
+    /// How many there are.
+    count: usize,
+}
 
 impl AddressTurn {
-    /// Puts the addresses in the order in which to try them: those `ahead` places behind the one in use first. The very
-    /// first time a random one begins, so that clients spread over the nodes of a server.
+    /// Puts the addresses in the order in which to try them: those `ahead` places behind the one whose turn it is first.
     pub(super) fn order(&self, addresses: &mut [SocketAddr], ahead: usize, rng: &mut impl Rng) {
+        let mut state = lock(&self.0);
+        state.count = addresses.len();
         if addresses.len() < 2 {
             return;
         }
-        let turn = *lock(&self.0).get_or_insert_with(|| rng.random_range(0..addresses.len()));
-        let first = turn.wrapping_add(ahead) % addresses.len();
-        addresses.rotate_left(first);
+        let current =
+            state.current.and_then(|current| addresses.iter().position(|it| *it == current));
+        let current = match current {
+            Some(current) => current,
+            None => {
+                let first = rng.random_range(0..addresses.len());
+                state.current = Some(addresses[first]);
+                first
+            }
+        };
+        addresses
+            .rotate_left(current.wrapping_add(state.failed).wrapping_add(ahead) % addresses.len());
     }
 
-    /// The one `ahead` places behind is in use from now on, or is to be tried first.
-    pub(super) fn advance(&self, ahead: usize) {
-        if let Some(turn) = &mut *lock(&self.0) {
-            *turn = turn.wrapping_add(ahead);
-        }
+    /// This one is in use from now on.
+    pub(super) fn uses(&self, address: SocketAddr) {
+        let mut state = lock(&self.0);
+        (state.current, state.failed) = (Some(address), 0);
+    }
+
+    /// All up to the one that is `ahead` places behind have failed.
+    pub(super) fn failed(&self, ahead: usize) {
+        let mut state = lock(&self.0);
+        state.failed = state.failed.wrapping_add(ahead).wrapping_add(1);
+    }
+
+    /// How many addresses there are, as far as is known.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.0).count
     }
 }
 
@@ -56,10 +86,13 @@ mod tests {
         assert_eq!(first(&turn, 0), begun);
         let next = first(&turn, 1);
         assert_ne!(next, begun);
-        turn.advance(1);
+        turn.failed(0);
         assert_eq!(first(&turn, 0), next);
-        turn.advance(2);
+        turn.failed(1);
         assert_eq!(first(&turn, 0), begun);
+        // One that was reached in another way is the one in use as well.
+        turn.uses(([127, 0, 0, 1], 2).into());
+        assert_eq!((first(&turn, 0), first(&turn, 1)), (2, 3));
     }
 
     #[test]

@@ -38,9 +38,9 @@ impl Relay {
                 if cut_off.lock().unwrap().contains(&from) {
                     continue;
                 }
-                let way = ways.entry(from).or_insert_with(|| {
-                    way_back(from, &socket, cut_off.clone(), is_over.clone())
-                });
+                let way = ways
+                    .entry(from)
+                    .or_insert_with(|| way_back(from, &socket, cut_off.clone(), is_over.clone()));
                 // What can't be sent is lost, as on any network.
                 let _ = way.send_to(&buffer[..length], node);
             }

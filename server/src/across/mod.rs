@@ -34,13 +34,13 @@ use tern_protocol::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
+pub(crate) use self::post::Abroad;
+use self::{colleague::Colleague, looks::Looks, presence::Desk};
 pub use self::{
     open::{OpenError, Outside},
     owners::{BeginError, Owners, Pending, Place},
     post::Post,
 };
-pub(crate) use self::post::Abroad;
-use self::{colleague::Colleague, looks::Looks, presence::Desk};
 use crate::{
     cluster::{
         Change, Membership, NodeId, Ring, Standing, View, Views,

@@ -55,9 +55,9 @@ impl<T> Future for Pending<T> {
             Way::Here(receiver) => Pin::new(receiver).poll(context).map_err(|_| Unavailable),
             Way::There(answer, read) => {
                 let read = *read;
-                Pin::new(answer).poll(context).map(|answer| {
-                    answer.ok().and_then(read).ok_or(Unavailable)
-                })
+                Pin::new(answer)
+                    .poll(context)
+                    .map(|answer| answer.ok().and_then(read).ok_or(Unavailable))
             }
         }
     }

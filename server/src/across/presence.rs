@@ -194,8 +194,7 @@ impl State {
         let said = self.said.insert(account, (home, mine));
         let said = said.filter(|(to, _)| *to == home).map(|(_, said)| said).unwrap_or_default();
         if said.is_online != mine.is_online {
-            let state =
-                if mine.is_online { PresenceState::Online } else { PresenceState::Offline };
+            let state = if mine.is_online { PresenceState::Online } else { PresenceState::Offline };
             let presence = Presence { account, state, last_seen_ms: mine.last_seen_ms };
             match home == self.me {
                 true => self.report(home, presence),

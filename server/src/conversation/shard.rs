@@ -17,8 +17,9 @@ use tern_protocol::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Audience, Command, task,
+    Audience, Command,
     state::{Conversation, News, Rules, Snapshot},
+    task,
 };
 use crate::{
     clock::Clock,

@@ -84,7 +84,8 @@ impl Board {
         is_online: bool,
         last_seen_ms: u64,
     ) -> Option<Presence> {
-        let is_watched = self.accounts.get(&account).is_some_and(|state| !state.watchers.is_empty());
+        let is_watched =
+            self.accounts.get(&account).is_some_and(|state| !state.watchers.is_empty());
         if !is_watched {
             return None;
         }

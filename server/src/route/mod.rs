@@ -147,7 +147,8 @@ impl Routes {
     /// Where a device is connected, by the store.
     pub async fn read(&self, device: DeviceId) -> Result<Option<Route>, RouteError> {
         let found = self.record(device).await?;
-        let route = found.and_then(|(record, _)| Some(Route { node: record.node?, epoch: record.epoch }));
+        let route =
+            found.and_then(|(record, _)| Some(Route { node: record.node?, epoch: record.epoch }));
         match route {
             // Of the own ones the hub knows more.
             Some(route) if route.node != self.me => self.cache.put(device, route),
@@ -171,7 +172,9 @@ impl Routes {
         device: DeviceId,
     ) -> Result<Option<(RouteRecord, bytes::Bytes)>, RouteError> {
         let value = self.store.get(keys::route(device)).await?;
-        Ok(value.map(|value| Ok::<_, RecordError>((RouteRecord::from_bytes(&value)?, value))).transpose()?)
+        Ok(value
+            .map(|value| Ok::<_, RecordError>((RouteRecord::from_bytes(&value)?, value)))
+            .transpose()?)
     }
 
     /// Replaces the route if `may` says so of the present one; says whether it did.
@@ -185,7 +188,8 @@ impl Routes {
         let mut last_error = None;
         for _ in 0..ATTEMPTS {
             let stored = self.record(device).await?;
-            if last_error.is_some() && stored.as_ref().is_some_and(|(stored, _)| *stored == record) {
+            if last_error.is_some() && stored.as_ref().is_some_and(|(stored, _)| *stored == record)
+            {
                 // Its outcome was unknown; it is there.
                 return Ok(true);
             }

@@ -104,8 +104,7 @@ impl Cluster {
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let leaf = params.signed_by(&key, &self.authority).unwrap();
         let der = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let key =
-            CertifiedKey::from_der(vec![leaf.der().clone()], der, &ring::default_provider());
+        let key = CertifiedKey::from_der(vec![leaf.der().clone()], der, &ring::default_provider());
         let roots = [self.authority.der().clone()];
         Arc::new(PeerTls::new(&roots, key.unwrap(), name, Clock::system()).unwrap())
     }

@@ -115,9 +115,7 @@ impl Kind {
 
     async fn open(&self, config: &Config, dir: &std::path::Path) -> Arc<dyn Store> {
         match self {
-            Self::Embedded => {
-                Arc::new(EmbeddedStore::open(dir, config.embedded_store()).unwrap())
-            }
+            Self::Embedded => Arc::new(EmbeddedStore::open(dir, config.embedded_store()).unwrap()),
             Self::Tikv(cluster) => {
                 let mut config = config.clone();
                 config.store.pd = vec![cluster.pd_address().to_string()];

@@ -50,7 +50,9 @@ impl World {
     fn arrive(&mut self) {
         while let Some((from, to, note)) = self.way.pop_front() {
             match note {
-                Note::Watch { account, is_on } => self.with(to, |it| it.watch(from, account, is_on)),
+                Note::Watch { account, is_on } => {
+                    self.with(to, |it| it.watch(from, account, is_on))
+                }
                 Note::Report(presence) => self.with(to, |it| it.report(from, presence)),
                 Note::Reset => self.with(to, |it| it.reset(from, Instant::now())),
                 Note::State(presence) => {

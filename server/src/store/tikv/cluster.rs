@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,6 +18,8 @@ use super::TikvSettings;
 
 /// Bytes of an answer that are taken at most: a scan may bring a few hundred messages of 64 KiB.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// How long a collection of garbage may take: it looks for locks everywhere.
+const COLLECT_WITHIN: Duration = Duration::from_secs(300);
 /// A connection younger than this isn't made anew: what is wrong then is the cluster.
 const RENEW_AFTER: Duration = Duration::from_secs(1);
 
@@ -111,18 +114,36 @@ impl Cluster {
         }
     }
 
-    /// Decides the transactions that began no later than `until` and have locked a key, and takes the locks away.
+    /// Decides the transactions that began no later than `until` and have locked a key of the range, and takes the locks
+    /// away.
     pub(super) async fn clean(
         &self,
-        key: Vec<u8>,
+        range: Range<Vec<u8>>,
         until: &Timestamp,
         deadline: Instant,
     ) -> Result<(), CallError> {
         let connected = self.connect().await?;
-        let behind = [&key[..], &[0]].concat();
-        let clean =
-            connected.client.cleanup_locks(key..behind, until, ResolveLocksOptions::default());
+        let clean = connected.client.cleanup_locks(range, until, ResolveLocksOptions::default());
         self.call("a clean-up", clean, deadline).await?;
+        Ok(())
+    }
+
+    /// The time-stamp of so long ago.
+    pub(super) async fn stamp_before(&self, age: Duration) -> Result<Timestamp, CallError> {
+        let connected = self.connect().await?;
+        let mut stamp = self.stamped(&connected, connected.client.current_timestamp()).await?;
+        stamp.physical -= i64::try_from(age.as_millis()).unwrap_or(i64::MAX).min(stamp.physical);
+        Ok(stamp)
+    }
+
+    /// Has the cluster forget what nobody can read who began after `until`, and decides all older transactions.
+    pub(super) async fn collect(&self, until: Timestamp) -> Result<(), CallError> {
+        let connected = self.connect().await?;
+        match timeout(COLLECT_WITHIN, connected.client.gc(until)).await {
+            // Whether the point moved: another node may have moved it further.
+            Ok(moved) => drop(moved?),
+            Err(_) => return Err(CallError::TimedOut("the collection of garbage")),
+        }
         Ok(())
     }
 

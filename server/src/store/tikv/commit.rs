@@ -5,7 +5,7 @@ use tikv_client::{Snapshot, Transaction as TikvTransaction, TransactionOptions};
 use tokio::time::Instant;
 
 use super::{
-    Stored, TikvStore,
+    LOCKED_FOR, Stored, TikvStore,
     cluster::CallError,
     effects::{Effects, condition_keys, first_broken, held_keys},
     error::{Verdict, judge},
@@ -35,7 +35,14 @@ impl TikvStore {
         transaction: Transaction,
         deadline: Instant,
     ) -> Result<(), CommitError> {
+        let mut clear_at = Instant::now() + LOCKED_FOR;
         for attempt in 1.. {
+            if Instant::now() >= clear_at {
+                clear_at += LOCKED_FOR;
+                for key in Effects::of(&transaction).finals.keys() {
+                    self.clear_way(self.stored_range(key), deadline).await;
+                }
+            }
             let why = match self.try_commit(&transaction, deadline).await {
                 Tried::Committed => return Ok(()),
                 Tried::Broken(index) => return Err(CommitError::Conflict { index }),

@@ -16,7 +16,8 @@
 //! that was acknowledged.
 //!
 //! **Serialisability.** Keys that conditions speak of are read in the transaction's snapshot. They are either changed
-//! by it or locked with it, so a transaction that changes one in between makes the commit fail. A range
+//! by it or locked with it, so a transaction that changes one in between makes the commit fail; those that need only have
+//! been [`Seen`](super::Condition::Seen) aren't. A range
 //! is deleted as it was in the snapshot; what others put into it meanwhile comes behind.
 //!
 //! **Unknown outcomes.** The client never repeats a request of a commit; so what the cluster refuses was refused for good. Any
@@ -33,7 +34,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
@@ -42,6 +43,9 @@ use self::cluster::{CallError, Cluster};
 use super::{CommitError, Pair, ReadError, Scan, Store, StoreFuture, Transaction};
 use crate::random::Random;
 
+/// How long a lock is in the way before it is taken for that of a process that died: as long as the client has its locks
+/// live. What is alive and takes longer is refused, and tried again.
+const LOCKED_FOR: Duration = Duration::from_secs(3);
 /// The shortest pause before something is tried again; doubled with each try.
 const FIRST_PAUSE_MS: u64 = 5;
 /// The longest.
@@ -122,6 +126,39 @@ impl TikvStore {
         [&self.cluster.settings().key_prefix[..], key].concat()
     }
 
+    /// The range of one key.
+    fn stored_range(&self, key: &[u8]) -> Range<Vec<u8>> {
+        let key = self.stored_key(key);
+        let behind = [&key[..], &[0]].concat();
+        key..behind
+    }
+
+    /// Has the cluster forget old versions, and the locks of processes that died, all but those of the last
+    /// `keep`. It concerns the whole cluster, also what isn't Tern's. One node of a deployment is to do it now and then.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when it couldn't be done; nothing is lost by that.
+    pub async fn collect_garbage(&self, keep: Duration) -> Result<(), ReadError> {
+        let error = |error: CallError| ReadError::Unavailable(error.to_string());
+        let until = self.cluster.stamp_before(keep).await.map_err(error)?;
+        self.cluster.collect(until).await.map_err(error)
+    }
+
+    /// Takes away the locks in a range that have been there for longer than they live. Readers do that themselves,
+    /// unless they find nothing by which to judge a lock: its transaction's first key was never locked, since its
+    /// process died in between.
+    async fn clear_way(&self, range: Range<Vec<u8>>, deadline: Instant) {
+        let clear = async {
+            let until = self.cluster.stamp_before(LOCKED_FOR).await?;
+            self.cluster.clean(range, &until, deadline).await
+        };
+        match clear.await {
+            Ok(()) => tracing::debug!("locks that were in the way are taken away"),
+            Err(error) => tracing::debug!(%error, "what is in the way stays for now"),
+        }
+    }
+
     /// A key of the cluster as the caller knows it.
     fn own_key(&self, stored: impl Into<Vec<u8>>) -> Bytes {
         let prefix = self.cluster.settings().key_prefix.len();
@@ -163,12 +200,21 @@ impl TikvStore {
         }
     }
 
-    async fn read<T, F>(&self, mut read: impl FnMut(Instant) -> F) -> Result<T, ReadError>
+    async fn read<T, F>(
+        &self,
+        range: Range<Vec<u8>>,
+        mut read: impl FnMut(Instant) -> F,
+    ) -> Result<T, ReadError>
     where
         F: Future<Output = Result<T, CallError>>,
     {
         let deadline = self.deadline();
+        let mut clear_at = Instant::now() + LOCKED_FOR;
         for attempt in 1.. {
+            if Instant::now() >= clear_at {
+                clear_at += LOCKED_FOR;
+                self.clear_way(range.clone(), deadline).await;
+            }
             match read(deadline).await {
                 Ok(result) => return Ok(result),
                 Err(error) => {
@@ -185,7 +231,10 @@ impl TikvStore {
 
 impl Store for TikvStore {
     fn get(&self, key: Bytes) -> StoreFuture<'_, Result<Option<Bytes>, ReadError>> {
-        Box::pin(async move { self.read(|deadline| self.try_get(&key, deadline)).await })
+        Box::pin(async move {
+            let range = self.stored_range(&key);
+            self.read(range, |deadline| self.try_get(&key, deadline)).await
+        })
     }
 
     fn scan(&self, scan: Scan) -> StoreFuture<'_, Result<Vec<Pair>, ReadError>> {
@@ -193,7 +242,8 @@ impl Store for TikvStore {
             if scan.from >= scan.to {
                 return Ok(Vec::new());
             }
-            self.read(|deadline| self.try_scan(&scan, deadline)).await
+            let range = self.stored_key(&scan.from)..self.stored_key(&scan.to);
+            self.read(range, |deadline| self.try_scan(&scan, deadline)).await
         })
     }
 

@@ -52,7 +52,7 @@ impl TikvStore {
                 // Locks of which the first was never there are judged by this alone: readers find nothing to
                 // judge them by, and fail. After the fence it can only find what is decided.
                 for key in finals.keys() {
-                    self.cluster.clean(self.stored_key(key), &start, deadline).await?;
+                    self.cluster.clean(self.stored_range(key), &start, deadline).await?;
                 }
                 let mut snapshot = self.cluster.snapshot().await?;
                 self.read_keys(&mut snapshot, &keys, deadline).await
