@@ -1,12 +1,12 @@
 //! Opens the configured store: the one place that names a backend.
 
-use std::{fmt, fs, io, path::PathBuf, sync::Arc};
+use std::{fmt, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     config::{Config, StoreKind},
     random::Random,
     store::{
-        Store,
+        ReadError, Store,
         embedded::{EmbeddedStore, OpenError},
         tikv::{ConnectError, TikvStore},
     },
@@ -58,6 +58,32 @@ pub struct Backend {
     /// Whether it works; the error says why not. A store that doesn't never will again: the process
     /// must end and open it anew.
     pub health: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// What one of the nodes that share the store does now and then; `None` for a store that does so itself.
+    pub upkeep: Option<Upkeep>,
+}
+
+/// Work that a shared store needs.
+#[derive(Clone)]
+pub struct Upkeep {
+    store: TikvStore,
+    keep: Duration,
+    every: Duration,
+}
+
+impl Upkeep {
+    /// How often it is to be done.
+    pub fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    ///
+    /// Why it isn't done; the next time makes up for it.
+    pub async fn run(&self) -> Result<(), ReadError> {
+        self.store.collect_garbage(self.keep).await
+    }
 }
 
 /// Opens the configured store. `random` spreads repeated calls to a cluster.
@@ -72,7 +98,12 @@ pub async fn open(config: &Config, random: &Random) -> Result<Backend, BackendEr
             let store = TikvStore::connect(config.tikv_store(), random.clone()).await;
             let store = store.map_err(BackendError::Tikv)?;
             // A cluster that is away comes back, and whoever needs it meanwhile is told.
-            Ok(Backend { store: Arc::new(store), health: Arc::new(|| Ok(())) })
+            let upkeep = (config.store.collect_every_ms > 0).then(|| Upkeep {
+                store: store.clone(),
+                keep: Duration::from_millis(config.store.keep_versions_for_ms),
+                every: Duration::from_millis(config.store.collect_every_ms),
+            });
+            Ok(Backend { store: Arc::new(store), health: Arc::new(|| Ok(())), upkeep })
         }
     }
 }
@@ -85,5 +116,5 @@ fn open_embedded(config: &Config) -> Result<Backend, BackendError> {
         EmbeddedStore::open(&folder, config.embedded_store()).map_err(BackendError::Embedded)?;
     let store = Arc::new(store);
     let probe = store.clone();
-    Ok(Backend { store, health: Arc::new(move || probe.health()) })
+    Ok(Backend { store, health: Arc::new(move || probe.health()), upkeep: None })
 }

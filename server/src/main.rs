@@ -16,7 +16,7 @@ use clap::Parser;
 use tern_server::{
     across,
     admin::{Admin, Desk, InviteMaker},
-    backend::{self, Backend},
+    backend::{self, Backend, Upkeep},
     clock::Clock,
     config::{self, Config, Flags, LogFormat, RegistrationPolicy},
     random::Random,
@@ -79,11 +79,13 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (clock, random) = (Clock::system(), Random::system());
-    let Backend { store, health } = backend::open(&config, &random).await?;
+    let Backend { store, health, upkeep } = backend::open(&config, &random).await?;
     let cluster = across::Outside::open(&config, clock)?;
     let outside =
         Outside { store: store.clone(), clock, random: random.clone(), endpoint: None, cluster };
     let server = Server::start(config.clone(), outside).await?;
+
+    let upkeep = upkeep.map(|upkeep| tokio::spawn(keep_up(upkeep, server.does_for_all())));
 
     let serving = Arc::new(AtomicBool::new(true));
     let (stop_admin, admin_stopped) = tokio::sync::oneshot::channel::<()>();
@@ -139,6 +141,9 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             }
         }
     };
+    if let Some(upkeep) = upkeep {
+        upkeep.abort();
+    }
     if let Err(error) = end {
         return Err(error.into());
     }
@@ -153,6 +158,18 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     drop((store, health));
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Does what the store needs, on one node at a time.
+async fn keep_up(upkeep: Upkeep, is_our_turn: impl Fn() -> bool) {
+    loop {
+        tokio::time::sleep(upkeep.every()).await;
+        if is_our_turn()
+            && let Err(error) = upkeep.run().await
+        {
+            tracing::warn!(%error, "old versions stay in the store for now");
+        }
+    }
 }
 
 /// What somebody who has just started a server types next.

@@ -310,6 +310,13 @@ impl Server {
         }
     }
 
+    /// Asks, again and again, whether it is for this node to do what one node does for all. A node that is alone does
+    /// everything.
+    pub fn does_for_all(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let across = self.cluster.as_ref().map(|(across, _)| across.clone());
+        move || across.as_ref().is_none_or(|across| across.does_for_all())
+    }
+
     /// Ready when other nodes of the cluster hold this one for dead. It serves nobody any more, and is to be stopped
     /// and started anew. Never ready without a cluster.
     pub fn fenced(&self) -> impl Future<Output = ()> + Send + use<> {

@@ -30,6 +30,8 @@ const NODES: usize = 3;
 const NEIGHBOURS: usize = 3;
 /// How long it is waited for all phones to chat again after a node's death, before the test goes on anyway.
 const AGAIN_WITHIN: Duration = Duration::from_secs(20);
+/// It is said who took longer than this.
+const LONG: Duration = Duration::from_secs(5);
 /// What a node says when it ends since the others hold it for dead.
 const FENCED: &str = "the other nodes hold this one for dead";
 
@@ -130,10 +132,16 @@ impl World {
 
     fn kill_node(&mut self, rng: &mut StdRng) {
         let killed = rng.random_range(0..NODES);
+        // What was done before is to be over, so that it is known what the time is that it takes.
+        let was_well = self.wait_for_all().is_some();
         self.nodes[killed].server.process().kill();
         self.kills += 1;
         // The others are to manage without it.
-        self.wait_for_all();
+        match self.wait_for_all() {
+            Some(took) if was_well => self.again.push(took),
+            Some(_) => {}
+            None => self.never_again += 1,
+        }
         self.start_node(killed);
     }
 
@@ -205,17 +213,25 @@ impl World {
         self.nodes[node].server.until_ready();
     }
 
-    /// Waits until every phone has had a message accepted.
-    fn wait_for_all(&mut self) {
+    /// Waits until every phone has had a message accepted; answers how long that took.
+    fn wait_for_all(&mut self) -> Option<Duration> {
         let since = Instant::now();
+        let mut last = Vec::new();
         while since.elapsed() < AGAIN_WITHIN {
             self.load.follow();
-            if self.load.silent_since(since) == 0 {
-                return self.again.push(since.elapsed());
+            let silent = self.load.silent_since(since);
+            if silent.is_empty() {
+                let took = since.elapsed();
+                if took > LONG {
+                    println!("{took:?} until all were chatting again; the last: {last:?}");
+                }
+                return Some(took);
             }
+            last = silent.into_iter().map(str::to_owned).collect();
             thread::sleep(Duration::from_millis(2));
         }
-        self.never_again += 1;
+        println!("not chatting again within {AGAIN_WITHIN:?}: {last:?}");
+        None
     }
 
     /// Lets everybody send what waits, get what waits and read it.

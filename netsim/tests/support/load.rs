@@ -129,11 +129,10 @@ impl Load {
     }
 
     /// The devices that haven't heard that a message was accepted since.
-    pub(crate) fn silent_since(&self, since: Instant) -> usize {
-        let has_spoken = |device: &&Device| {
-            self.last_accepted.get(&device.device).is_some_and(|&at| at >= since)
-        };
-        self.devices.len() - self.devices.iter().filter(has_spoken).count()
+    pub(crate) fn silent_since(&self, since: Instant) -> Vec<&str> {
+        let is_silent =
+            |device: &&Device| self.last_accepted.get(&device.device).is_none_or(|&at| at < since);
+        self.devices.iter().filter(is_silent).map(|device| &*device.name).collect()
     }
 
     /// Phones learn of a new network now and then, and then try at once.
@@ -264,7 +263,7 @@ pub(crate) fn registered(tern: &Tern, name: &str) -> Registered {
     (name.to_owned(), id("account").parse().unwrap(), id("device").parse().unwrap())
 }
 
-/// The folder of servers, clients and journal. It stays if the test fails.
+/// The folder of servers, clients and journal. It stays if the test fails, or `TERN_KEEP` is set.
 pub(crate) struct Folder(Option<tempfile::TempDir>);
 
 impl Folder {
@@ -279,7 +278,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if thread::panicking()
+        if (thread::panicking() || std::env::var_os("TERN_KEEP").is_some())
             && let Some(folder) = self.0.take()
         {
             println!("what happened is in {}", folder.keep().display());

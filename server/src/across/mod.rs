@@ -55,6 +55,9 @@ use crate::{
     store::Store,
 };
 
+/// What one node does for all, as a key of the ring.
+const FOR_ALL: &[u8; 16] = b"tern/for all\0\0\0\0";
+
 /// How this node lives among the others.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -206,6 +209,12 @@ impl Across {
     /// Tells the other nodes that an account's devices have changed.
     pub fn account_changed(&self, account: AccountId) {
         self.peers.tell_all(&Note::AccountChanged { account });
+    }
+
+    /// Whether it is for this node to do what one node does for all.
+    pub fn does_for_all(&self) -> bool {
+        let view = self.views.now();
+        self.views.is_serving() && view.ring().owner(FOR_ALL) == Some(view.me())
     }
 
     /// Whether this node may serve devices now.

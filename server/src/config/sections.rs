@@ -248,7 +248,7 @@ section! {
     /// What holds the data.
     Store {
         /// `embedded`: in the data folder, by this process alone. `tikv`: in the TiKV cluster that pd names;
-        /// of the settings below, the first seven are for it, the others for the embedded store.
+        /// of the settings below, the first nine are for it, the others for the embedded store.
         kind: StoreKind = StoreKind::Embedded;
         /// Addresses of the cluster's placement drivers, `HOST:PORT`; one is enough to find the others.
         pd: Vec<String> = Vec::new();
@@ -267,6 +267,11 @@ section! {
         /// How long the cluster is tried before a client is told that the server can't do it now. Locks of a node
         /// that died are in the way for three seconds, so it should be longer than that.
         give_up_after_ms: u64 = 10 * SECOND_MS, in 100..=600_000;
+        /// How often one of the nodes has the cluster forget old versions of what was stored, and the locks of processes that
+        /// died. It concerns the whole cluster, so where something else does it, as TiDB does: 0, never.
+        collect_every_ms: u64 = 5 * MINUTE_MS, in 0..=86_400_000;
+        /// How long old versions are kept. No reader and no transaction may take longer.
+        keep_versions_for_ms: u64 = 10 * MINUTE_MS, in 60_000..=86_400_000;
         /// Transactions that wait for the disk before their senders are made to wait.
         queue_transactions: u64 = 4_096, in 1..=1_000_000;
         /// Transactions that share one disk sync at most: a burst catches up within a few syncs.

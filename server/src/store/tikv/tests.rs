@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tern_tikv_test_server::{Method, Options, TestServer};
+use tern_tikv_test_server::{Fate, Method, Options, Planted, TestServer};
 
 use super::*;
 use crate::store::{
@@ -148,6 +148,41 @@ async fn operations_cost_what_is_said() {
     let cost = server.counts().since(&before);
     let waited = (cost.calls(Method::Tso), cost.calls(Method::KvPrewrite));
     assert_eq!(waited, (2, 2), "two regions take two phases");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_process_has_locked_is_in_the_way_for_a_while_and_not_for_ever() {
+    let server = TestServer::start(Options::default()).expect("a test server");
+    let store = open(&server).await;
+    for key in ["read", "scanned", "written"] {
+        commit(&store, vec![], vec![put(key, "1")]).await;
+        // Its first key was never locked, and readers find nothing by which to judge it.
+        let planted = Planted {
+            writes: vec![(b("t/first"), Some(b("2"))), (b(format!("t/{key}")), Some(b("2")))],
+            ttl: Duration::from_secs(1),
+            fate: Fate::PrimaryMissing,
+        };
+        server.plant(&planted).expect("a running server");
+    }
+    assert_eq!(store.get(b("read")).await.expect("a read"), Some(b("1")));
+    let scan = Scan { from: b("s"), to: b("t"), limit: 10, reverse: false };
+    assert_eq!(store.scan(scan).await.expect("a scan"), [(b("scanned"), b("1"))]);
+    let condition = Condition::Equals(b("written"), b("1"));
+    commit(&store, vec![condition], vec![put("written", "3")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_versions_and_locks_are_collected() {
+    let server = TestServer::start(Options::default()).expect("a test server");
+    let store = open(&server).await;
+    for n in 0..5 {
+        commit(&store, vec![], vec![put("a", &n.to_string())]).await;
+    }
+    server.advance_clock(Duration::from_secs(60)).expect("a running server");
+    store.collect_garbage(Duration::from_secs(30)).await.expect("a collection");
+    assert_eq!(store.get(b("a")).await.expect("a read"), Some(b("4")));
+    // What was begun later than the point goes on.
+    commit(&store, vec![Condition::Equals(b("a"), b("4"))], vec![put("a", "5")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
