@@ -53,6 +53,7 @@ pub mod policy;
 pub mod random;
 pub mod records;
 pub mod retention;
+pub mod route;
 pub mod server;
 mod signal;
 pub mod store;
