@@ -24,7 +24,10 @@ use crate::{
     policy::{Policy, PolicyError},
     random::Random,
     retention::{self, Sweeper},
-    route::{OpenCacheError, RouteCache, Routes},
+    route::{
+        Routes,
+        cache::{OpenCacheError, RouteCache},
+    },
     store::Store,
     ticket::{RefreshError, Tickets},
     tls::{Certificates, TlsError},

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cluster::links::LinkSettings,
-    route::{RouteCacheDisk, RouteCacheSettings},
+    route::cache::{DiskSettings, RouteCacheSettings},
     store::{
         embedded::EmbeddedSettings,
         tikv::{TikvSettings, TikvTls},
@@ -167,7 +167,7 @@ impl Config {
     /// How routes are remembered.
     pub fn route_cache(&self) -> RouteCacheSettings {
         let cluster = &self.cluster;
-        let disk = (cluster.route_cache_bytes > 0).then(|| RouteCacheDisk {
+        let disk = (cluster.route_cache_bytes > 0).then(|| DiskSettings {
             dir: self.in_data_dir("routes"),
             bytes: cluster.route_cache_bytes,
         });

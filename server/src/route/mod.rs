@@ -5,18 +5,18 @@
 //!
 //! | operation | cost |
 //! | --- | --- |
-//! | [`Routes::find`], remembered | a look into memory, else onto the disk |
+//! | [`Routes::find`], remembered | a look into memory, else onto the disk; see [`cache`] |
 //! | [`Routes::find`], not remembered | 1 read |
 //! | [`Routes::next_epoch`] | 1 read |
 //! | [`Routes::enter`], [`Routes::leave`] | 1 read, 1 transaction of one key |
 
-mod cache;
+pub mod cache;
 
 use std::{fmt, sync::Arc};
 
 use tern_protocol::id::DeviceId;
 
-pub use self::cache::{OpenCacheError, RouteCache, RouteCacheDisk, RouteCacheSettings};
+use self::cache::RouteCache;
 use crate::{
     cluster::NodeId,
     keys,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{clock::Clock, test_store::MapStore};
+use crate::{clock::Clock, route::cache::RouteCacheSettings, test_store::MapStore};
 
 const MS: u64 = 1_000_000;
 
