@@ -115,6 +115,11 @@ pub(super) fn contradictions(config: &Config, figment: &Figment) -> Vec<Problem>
         "the nodes of a cluster share a store, and the embedded one belongs to one process: it must be tikv",
     );
     refuse(
+        (1..16 << 20).contains(&cluster.route_cache_bytes),
+        "cluster.route_cache_bytes",
+        "it must be 0 or at least 16777216: a smaller disk isn't worth its threads",
+    );
+    refuse(
         needed(cluster.name.is_empty()),
         "cluster.name",
         "the node needs a name, for which its certificate is good",

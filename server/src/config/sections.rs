@@ -324,8 +324,8 @@ section! {
         note_bytes: u32 = 4_194_304, in 65_536..=1_073_741_824;
         /// Routes to devices on other nodes kept in memory, about 100 bytes each.
         cached_routes: u32 = 200_000, in 16..=100_000_000;
-        /// Bytes of disk for further routes, in the data folder, 4 kB each; 0: none.
-        route_cache_bytes: u64 = 268_435_456, in 0..=1_099_511_627_776;
+        /// Bytes of disk for further routes, in the data folder, 4 kB each; 0: none, else 16,777,216 at least.
+        route_cache_bytes: u64 = 268_435_456, in 0..=274_877_906_944;
         /// How long a remembered route is good without having been read again.
         keep_routes_for_ms: u64 = HOUR_MS, in 1_000..=86_400_000;
     }
