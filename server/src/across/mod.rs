@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Nothing that these say to each other is the only witness of anything. A message is in its recipients' mailboxes
-//! before anybody is told of it; who may have missed being told looks there ([`looks`]). That is the case
+//! before anybody is told of it; who may have missed being told looks there (`looks.rs`). That is the case
 //!
 //! - of all devices of a node that another node tells so, since it had to drop notes or lost a link;
 //! - of all devices of every node, when a node is gone: what it had accepted it may not have told;
