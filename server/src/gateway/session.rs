@@ -311,6 +311,7 @@ impl Running {
         Box::pin(self.begin(entered.is_some())).await?;
         let mut leave_at = None;
         let mut go_away_at = None;
+        let mut left_ms = 0;
         let mut release_receipts_at = None;
         loop {
             self.start_downlinks();
@@ -370,7 +371,9 @@ impl Running {
                     let within_ms = session.shared.config.drain.within_ms;
                     let now = Instant::now();
                     leave_at = Some(now + Duration::from_millis(within_ms));
-                    go_away_at = Some(now + self.turn_to_leave(within_ms));
+                    let turn_ms = self.turn_to_leave_ms(within_ms);
+                    go_away_at = Some(now + Duration::from_millis(turn_ms));
+                    left_ms = within_ms - turn_ms;
                 }
                 // One timer for all, since each has its room in the task.
                 () = at(timer) => {
@@ -379,7 +382,7 @@ impl Running {
                     }
                     if go_away_at.is_some() && go_away_at == timer {
                         go_away_at = None;
-                        self.send_away(leave_at).await?;
+                        self.send_away(left_ms).await?;
                         continue;
                     }
                     release_receipts_at = None;
@@ -394,23 +397,23 @@ impl Running {
 
     /// When the client is sent away, of the time that all clients have to leave: at once if there is nowhere to go but to
     /// wait for this server, else one after the other, so that the other nodes aren't met by all at the same moment.
-    fn turn_to_leave(&self, within_ms: u64) -> Duration {
+    fn turn_to_leave_ms(&self, within_ms: u64) -> u64 {
         let session = &self.session;
         if session.shared.across.is_none() {
-            return Duration::ZERO;
+            return 0;
         }
         let [random] = session.shared.random.bytes::<1>();
         // In the first half, so that there is time for the way.
-        Duration::from_millis(within_ms / 2 * u64::from(random) / 256)
+        within_ms / 2 * u64::from(random) / 256
     }
 
-    async fn send_away(&mut self, leave_at: Option<Instant>) -> Result<(), Code> {
+    /// Tells the client to go, and for how long it may still stay.
+    async fn send_away(&mut self, left_ms: u64) -> Result<(), Code> {
         let session = &self.session;
-        let left = leave_at.map_or(Duration::ZERO, |at| at.duration_since(Instant::now()));
         let across = session.shared.across.as_ref();
         self.stream.writer.queue(&Frame::GoAway(GoAway {
             code: Code::GoingAway,
-            within_ms: left.as_millis() as u64,
+            within_ms: left_ms,
             target: across.map(|across| across.elsewhere(session.device)).unwrap_or_default(),
             text: Code::GoingAway.meaning().to_owned(),
         }));

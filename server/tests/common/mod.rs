@@ -31,7 +31,7 @@ use tern_server::{
     server::{Outside, Server},
     store::{Store, embedded::EmbeddedStore, tikv::TikvStore},
 };
-use tern_tikv_test_server::{Options, TestServer};
+use tern_tikv_test_server::{Counts, Options, TestServer};
 
 use self::{client::Client, raw::Raw};
 
@@ -136,6 +136,20 @@ impl World {
     /// The same, changed.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::on(Kind::asked_for(), change).await
+    }
+
+    /// A server on a TiKV cluster of its own, whatever is asked for.
+    pub(crate) async fn on_tikv() -> Self {
+        let cluster = TestServer::start(Options::default()).unwrap();
+        Self::on(Kind::Tikv(cluster), |_| {}).await
+    }
+
+    /// What was asked of the TiKV cluster so far.
+    pub(crate) fn asked_of_tikv(&self) -> Counts {
+        match &self.kind {
+            Kind::Tikv(cluster) => cluster.counts(),
+            _ => panic!("this world isn't on TiKV"),
+        }
     }
 
     /// One node of a cluster, on the store that its nodes share.

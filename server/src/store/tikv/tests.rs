@@ -17,25 +17,31 @@ use crate::store::{
 };
 
 /// Prefixes of one cluster that share nothing.
-struct Prefixes<'a> {
-    server: &'a TestServer,
+struct Prefixes {
+    pd: Vec<String>,
+    base: String,
     give_up_after_ms: u64,
     count: AtomicU64,
 }
 
-impl<'a> Prefixes<'a> {
-    fn of(server: &'a TestServer, give_up_after_ms: u64) -> Self {
-        Self { server, give_up_after_ms, count: AtomicU64::new(0) }
+impl Prefixes {
+    fn of(server: &TestServer, give_up_after_ms: u64) -> Self {
+        let pd = vec![server.pd_address().to_string()];
+        Self { pd, base: "tern-".to_owned(), give_up_after_ms, count: AtomicU64::new(0) }
     }
 
     async fn open(&self, number: u64) -> TikvStore {
-        let mut settings = settings(self.server, &format!("tern-{number:04}/"));
-        settings.give_up_after_ms = self.give_up_after_ms;
-        TikvStore::connect(settings, Random::seeded(number)).await.expect("the test server")
+        let settings = TikvSettings {
+            pd: self.pd.clone(),
+            key_prefix: format!("{}{number:04}/", self.base).into(),
+            give_up_after_ms: self.give_up_after_ms,
+            ..defaults()
+        };
+        TikvStore::connect(settings, Random::seeded(number)).await.expect("the cluster")
     }
 }
 
-impl Backend for Prefixes<'_> {
+impl Backend for Prefixes {
     type Store = TikvStore;
 
     async fn fresh(&self) -> TikvStore {
@@ -45,7 +51,8 @@ impl Backend for Prefixes<'_> {
     async fn reopen(&self, store: TikvStore) -> TikvStore {
         let prefix = store.cluster.settings().key_prefix.clone();
         drop(store);
-        let number = std::str::from_utf8(&prefix[5..9]).expect("digits").parse().expect("a number");
+        let number = &prefix[self.base.len()..self.base.len() + 4];
+        let number = std::str::from_utf8(number).expect("digits").parse().expect("a number");
         self.open(number).await
     }
 
@@ -54,13 +61,21 @@ impl Backend for Prefixes<'_> {
     }
 }
 
+fn defaults() -> TikvSettings {
+    TikvSettings {
+        pd: Vec::new(),
+        key_prefix: Bytes::new(),
+        tls: None,
+        request_timeout_ms: 1_000,
+        give_up_after_ms: 20_000,
+    }
+}
+
 fn settings(server: &TestServer, prefix: &str) -> TikvSettings {
     TikvSettings {
         pd: vec![server.pd_address().to_string()],
         key_prefix: Bytes::copy_from_slice(prefix.as_bytes()),
-        tls: None,
-        request_timeout_ms: 1_000,
-        give_up_after_ms: 20_000,
+        ..defaults()
     }
 }
 
@@ -88,6 +103,20 @@ async fn the_suite_passes() {
     }
     let effort = Effort { sequences: 12, ..Effort::default() };
     suite::run_all(&Prefixes::of(&server, 20_000), effort).await;
+}
+
+/// On a cluster that isn't ours: `TERN_TIKV_PD` has the addresses of its placement drivers. Leaves keys behind, under a
+/// prefix that no other run has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_passes_on_the_cluster_that_is_named() {
+    let Ok(pd) = std::env::var("TERN_TIKV_PD") else { return };
+    let prefixes = Prefixes {
+        pd: pd.split(',').map(|address| address.trim().to_owned()).collect(),
+        base: format!("tern-test-{:016x}-", Random::system().id()),
+        give_up_after_ms: 60_000,
+        count: AtomicU64::new(0),
+    };
+    suite::run_all(&prefixes, Effort::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
