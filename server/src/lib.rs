@@ -9,6 +9,7 @@
 //! - [`directory`], [`policy`], [`invites`]: who may register and sign in. [`hub`]: who is connected.
 //! - [`cluster`]: several nodes on one store: who they are, who owns what, how they talk. [`across`]: what
 //!   that means for devices and conversations; [`route`]: where a device is connected.
+//! - [`lb`]: connection ids by which a load balancer finds the node of a connection.
 //! - [`store`]: the one trait through which everything durable goes; [`keys`] and [`records`]: the
 //!   layout.
 //! - [`retention`]: what is deleted for its age. [`admin`], [`metrics`]: for the operator.
@@ -51,6 +52,7 @@ pub mod gateway;
 pub mod hub;
 pub mod invites;
 pub mod keys;
+pub mod lb;
 pub mod metrics;
 pub mod policy;
 pub mod random;
