@@ -22,7 +22,7 @@ pub struct Sender {
     /// Messages with a counter and without an answer; their counters are dense and end before `next`.
     pending: VecDeque<Pending>,
     /// What was sent on the present stream and not answered, in order: answers come in this order.
-    awaited: VecDeque<(u64, u64)>,
+    awaited: VecDeque<SendHead>,
     /// How many of `pending`, from the front, were sent on the present stream and still count.
     sent: usize,
     next: u64,
@@ -55,8 +55,27 @@ pub struct RefusedOutcome {
     pub failed: Option<(u64, Code)>,
     /// These messages (ids) have new counters, to be made durable before they are sent.
     pub renumbered: Vec<(u64, u64)>,
+    /// The new counters are right only if the caller's store agrees; see [`Conflict`].
+    pub conflict: Option<Conflict>,
     /// Nothing may be sent before this time, in milliseconds of the caller's clock.
     pub resume_at_ms: Option<u64>,
+}
+
+/// The server has accepted other counters than this sender believes ([`Code::CounterGap`],
+/// [`Code::CounterReused`]).
+///
+/// There are two causes, and only the caller's store tells them apart. If the store still gives the refused
+/// message this counter and has settled no more than the send said, then the store itself is older than what the
+/// server knows: it was restored from a copy, and the new counters are to be stored. Otherwise another uplink of the
+/// same device, on a connection that is being replaced, has taken answers or moved counters meanwhile: the new
+/// counters would have messages accepted a second time. Then this sender is to be thrown away, and another to begin
+/// from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conflict {
+    /// The send that was refused.
+    pub refused: SendHead,
+    /// The last counter that the server accepted.
+    pub last: u64,
 }
 
 impl Sender {
@@ -114,8 +133,9 @@ impl Sender {
         }
         let &Pending { counter, message_id } = self.pending.get(self.sent)?;
         self.sent += 1;
-        self.awaited.push_back((counter, message_id));
-        Some(SendHead { counter, message_id, settled: self.settled })
+        let head = SendHead { counter, message_id, settled: self.settled };
+        self.awaited.push_back(head);
+        Some(head)
     }
 
     /// When [`Sender::next_send`] should be asked again although nothing happens before, in
@@ -127,7 +147,7 @@ impl Sender {
     /// Takes an answer. Returns the id of the message that is now accepted, or `None` if the answer
     /// is to a send that was superseded. An answer to nothing is [`Code::UnexpectedFrame`].
     pub fn accepted(&mut self, accepted: &Accepted) -> Result<Option<u64>, Code> {
-        let message_id = self.answered(accepted.counter)?;
+        let SendHead { message_id, .. } = self.answered(accepted.counter)?;
         match self.pending.front() {
             Some(first) if first.message_id == message_id && first.counter == accepted.counter => {
                 self.pending.pop_front();
@@ -149,7 +169,8 @@ impl Sender {
 
     /// Takes a refusal.
     pub fn refused(&mut self, refused: &Refused, now_ms: u64) -> Result<RefusedOutcome, Code> {
-        let message_id = self.answered(refused.counter)?;
+        let head = self.answered(refused.counter)?;
+        let SendHead { message_id, .. } = head;
         let mut outcome = RefusedOutcome::default();
         let stands = self.pending.front().is_some_and(|first| {
             first.message_id == message_id && first.counter == refused.counter
@@ -168,6 +189,7 @@ impl Sender {
                     return Err(Code::UnexpectedFrame);
                 }
                 self.renumber(refused.last + 1, &mut outcome);
+                outcome.conflict = Some(Conflict { refused: head, last: refused.last });
                 // What the server accepted up to there isn't of use to this client any more, and a
                 // server takes nothing that settles less than it was told before.
                 self.settled = refused.last;
@@ -202,9 +224,9 @@ impl Sender {
         self.pending.is_empty() && self.awaited.is_empty()
     }
 
-    fn answered(&mut self, counter: u64) -> Result<u64, Code> {
+    fn answered(&mut self, counter: u64) -> Result<SendHead, Code> {
         match self.awaited.pop_front() {
-            Some((awaited, message_id)) if awaited == counter => Ok(message_id),
+            Some(awaited) if awaited.counter == counter => Ok(awaited),
             _ => Err(Code::UnexpectedFrame),
         }
     }
@@ -508,6 +530,9 @@ mod tests {
         let outcome = sender.refused(&reused, 0).unwrap();
         assert_eq!(outcome.renumbered, [(77, 10), (78, 11)]);
         assert_eq!(outcome.failed, None);
+        // Whether they stand is for the store to say.
+        let refused = SendHead { counter: 3, message_id: 77, settled: 2 };
+        assert_eq!(outcome.conflict, Some(Conflict { refused, last: 9 }));
         let reused = Refused { counter: 4, ..reused };
         assert_eq!(sender.refused(&reused, 0).unwrap(), RefusedOutcome::default());
         let head = sender.next_send(0).unwrap();

@@ -342,7 +342,7 @@ impl Uplink {
     async fn take_answers(&mut self) -> Result<(), Ended> {
         let mut answers = Vec::new();
         let mut events = Vec::new();
-        let mut renumber = None;
+        let mut conflict = None;
         let mut marked = None;
         while let Some(frame) = self.reader.ready() {
             match frame {
@@ -362,14 +362,18 @@ impl Uplink {
                 Frame::Refused(refused) => {
                     let now_ms = self.now_ms();
                     let outcome = self.sender.refused(&refused, now_ms).map_err(protocol)?;
-                    if let Some((message_id, code)) = outcome.failed {
-                        if let Some(message) = self.messages.remove(&message_id) {
-                            let local = message.local;
-                            answers.push(Answer::Failed { local, code });
-                            events.push(ClientEvent::Failed { local, code });
-                        }
-                    } else if !outcome.renumbered.is_empty() {
-                        renumber = Some(refused.last);
+                    if let Some((message_id, code)) = outcome.failed
+                        && let Some(message) = self.messages.remove(&message_id)
+                    {
+                        let local = message.local;
+                        answers.push(Answer::Failed { local, code });
+                        events.push(ClientEvent::Failed { local, code });
+                    }
+                    if let Some(now) = outcome.conflict {
+                        let Some(message) = self.messages.get(&now.refused.message_id) else {
+                            return Err(self.restart());
+                        };
+                        conflict = Some((message.local, now));
                     }
                     for (message_id, counter) in outcome.renumbered {
                         if let Some(message) = self.messages.get_mut(&message_id) {
@@ -395,23 +399,25 @@ impl Uplink {
                     conversations::read_known(db, conversation, up_to)?;
                 }
                 let settled = outbox::answered(db, conversation, &answers)?;
-                match renumber {
-                    Some(last) => {
-                        outbox::renumber(db, conversation, last)?;
-                        Ok(last)
+                Ok(match conflict {
+                    Some((local, conflict)) => {
+                        let is_old = outbox::renumber(db, conversation, local, &conflict)?;
+                        is_old.then_some(conflict.last)
                     }
-                    None => Ok(settled),
-                }
+                    None => Some(settled),
+                })
             })
             .await?;
-        // Only now that the answers are stored may the server be told to forget them.
-        self.sender.settle(settled);
         if !events.is_empty() {
             self.core.ticks_moved();
         }
         for event in events {
             self.core.notify(event);
         }
+        // Another uplink of this conversation has gone on while this one was out of date.
+        let Some(settled) = settled else { return Err(self.restart()) };
+        // Only now that the answers are stored may the server be told to forget them.
+        self.sender.settle(settled);
         self.take_more().await
     }
 

@@ -10,6 +10,7 @@ use tern_protocol::{
     code::Code,
     frame::Envelope,
     id::{AccountId, ConversationId, DeviceId},
+    uplink::Conflict,
 };
 
 use super::{Result, bits_id, conversations, id_bits, number, unsigned};
@@ -247,9 +248,25 @@ fn fail(connection: &Connection, id: ConversationId, local: LocalId, code: Code)
     Ok(())
 }
 
-/// Numbers the waiting messages anew behind `last`, the last counter that the server accepted: for a
-/// device whose memory is older than the server's, [TERN-6.1-5].
-pub(crate) fn renumber(connection: &Connection, id: ConversationId, last: u64) -> Result<()> {
+/// Numbers the waiting messages anew behind the last counter that the server accepted, if this device's memory is
+/// older than the server's, [TERN-6.1-5]. It isn't if it knows more than the refused send said: then another uplink
+/// has stored answers or moved counters since the send was made. Nothing changes then, and the result is `false`: the
+/// uplink has to begin anew from what is stored.
+pub(crate) fn renumber(
+    connection: &Connection,
+    id: ConversationId,
+    local: LocalId,
+    conflict: &Conflict,
+) -> Result<bool> {
+    let waits_as: Option<Option<i64>> = connection
+        .prepare_cached("SELECT counter FROM message WHERE id = ? AND state = ?")?
+        .query_row(params![local.0, WAITING], |row| row.get(0))
+        .optional()?;
+    let waits_as = waits_as.flatten().map(unsigned);
+    let Conflict { refused, last } = conflict;
+    if waits_as != Some(refused.counter) || settled(connection, id)? != refused.settled {
+        return Ok(false);
+    }
     let mut statement = connection.prepare_cached(&format!(
         "SELECT id FROM message WHERE conversation = ? AND state = 1 AND counter IS NOT NULL {ORDER}"
     ))?;
@@ -261,7 +278,8 @@ pub(crate) fn renumber(connection: &Connection, id: ConversationId, last: u64) -
         set_counter(connection, local, next)?;
         next += 1;
     }
-    set_next_counter(connection, id, next)
+    set_next_counter(connection, id, next)?;
+    Ok(true)
 }
 
 fn next_counter(connection: &Connection, id: ConversationId) -> Result<u64> {

@@ -377,6 +377,14 @@ impl Net {
         }
     }
 
+    /// When the last of the packets that are under way will have passed the link that it is on; now if there are
+    /// none. One that waits in the queue of a slow link can take minutes.
+    pub fn quiet_at(&self) -> Duration {
+        let inner = self.lock();
+        let last = inner.under_way.iter().map(|Reverse(packet)| packet.at).max();
+        last.unwrap_or_default().max(inner.now())
+    }
+
     /// Packets that have arrived at a host and that nobody has read yet, over all its sockets.
     pub fn unread(&self, host: HostId) -> usize {
         self.lock().host(host).sockets.values().map(|socket| socket.queue.len()).sum()

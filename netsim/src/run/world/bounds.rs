@@ -35,8 +35,11 @@ impl World<'_> {
     /// When everything has arrived, and dead connections have had the time to be noticed, what only waited for that
     /// must be gone.
     pub(super) async fn rest(&mut self) {
+        // An attempt that was long given up begins at the server when its packets come out of a slow link's queue.
+        let late = self.net.quiet_at().saturating_sub(self.net.now());
         let has_pockets = self.scenario.phones.inactive > 0;
-        tokio::time::sleep(if has_pockets { pocket_rest() } else { GONE_WITHIN + TOLD_SOON }).await;
+        let rest = if has_pockets { pocket_rest() } else { GONE_WITHIN + TOLD_SOON };
+        tokio::time::sleep(late + rest).await;
         self.sample();
         // Without a keep-alive, nobody finds out that the server has died.
         if self.scenario.client.keep_alive_s != Some(0.0) {
@@ -56,8 +59,7 @@ impl World<'_> {
         let Some(server) = self.server.server() else { return };
         let (metrics, connected) = (server.metrics(), connected as u64);
         self.meter.at_rest("devices signed in", size(metrics.sessions.get()), connected);
-        // The first packet of an attempt that was long given up may come out of a full queue at any time; the
-        // server's time for a hello bounds what comes of it.
+        // The server's time for a hello bounds them.
         let handshakes = size(metrics.handshakes_in_progress.get());
         let connections = size(metrics.connections.get()).saturating_sub(handshakes);
         self.meter.at_rest("connections beyond their handshake", connections, connected);
