@@ -18,7 +18,7 @@ use crate::{core::Core, error::ConnectError};
 /// connection is trusted; the round trips of the worst networks are shorter.
 const AFTER: Duration = Duration::from_secs(3);
 /// Attempts at once. More would be a burden to a server that is only slow.
-const AT_ONCE: usize = 3;
+pub(super) const AT_ONCE: usize = 3;
 
 type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Link, ConnectError>> + Send + 'a>>;
 
@@ -93,9 +93,9 @@ impl<'a> Attempts<'a> {
         self.under_way.push((heard, ahead, Box::pin(connecting)));
     }
 
-    /// Whether there was more than one.
-    pub(super) fn had_others(&self) -> bool {
-        self.began > 1
+    /// How many there were so far.
+    pub(super) fn began(&self) -> usize {
+        self.began
     }
 }
 

@@ -6,6 +6,7 @@
 mod attempts;
 pub(crate) mod connect;
 mod downlink;
+mod given_up;
 mod io;
 mod keep_alive;
 pub(crate) mod link;
@@ -29,6 +30,7 @@ use tokio::{
 use self::{
     attempts::Attempts,
     connect::{Purpose, connect},
+    given_up::GivenUp,
     link::{Ended, Link},
 };
 pub(crate) use self::{
@@ -61,16 +63,12 @@ pub(crate) enum Command {
 
 /// How long to wait after an attempt beside a silent connection that failed at once.
 const RACE_PAUSE: Duration = Duration::from_secs(1);
-/// How long an attempt that was given up may come to life at the server: the time that it has for a hello,
-/// and as long again for packets under way.
-const LATE_ATTEMPT: Duration = Duration::from_secs(20);
 
 /// Keeps connected until it makes no sense any more. Dropping the future leaves: QUIC closes a connection
 /// that nobody holds, and no step of the store is ever half done.
 pub(crate) async fn supervise(core: Arc<Core>, commands: mpsc::Receiver<Command>) {
     let backoff = Backoff::new();
-    // A process that was killed may have left an attempt behind.
-    let given_up = Some(Instant::now());
+    let given_up = GivenUp::by_predecessor(Instant::now());
     Supervisor { core, commands, backoff, given_up }.run().await;
 }
 
@@ -78,9 +76,7 @@ struct Supervisor {
     core: Arc<Core>,
     commands: mpsc::Receiver<Command>,
     backoff: Backoff,
-    /// When an attempt was last given up, by this process or by one before it: the server may still read it, take it
-    /// for the newest, and let it replace the one after it.
-    given_up: Option<Instant>,
+    given_up: GivenUp,
 }
 
 /// How the service of a link ended.
@@ -116,7 +112,7 @@ impl Supervisor {
                         self.forget_ticket().await;
                     }
                     let by_own_attempt = matches!(error, ConnectError::Closed(Code::Replaced))
-                        && self.given_up.take().is_some_and(|at| at.elapsed() < LATE_ATTEMPT);
+                        && self.given_up.explain(Instant::now());
                     if error.is_final() && !by_own_attempt {
                         let state = ConnectionState::Stopped { error };
                         self.core.notify(ClientEvent::Connection(state));
@@ -168,25 +164,20 @@ impl Supervisor {
                     },
                 }
             };
-            let had_others = attempts.had_others();
+            let began = attempts.began();
             drop(attempts);
+            let succeeded = usize::from(matches!(result, Some(Ok(_))));
+            self.given_up.add(began.saturating_sub(succeeded), Instant::now());
             match result {
                 Some(Ok(mut link)) => {
-                    if had_others {
-                        self.given_up = Some(Instant::now());
-                    }
                     held.into_iter().for_each(|command| link.obey(command));
                     return Some(Ok(link));
                 }
                 Some(Err(error)) => {
                     held.into_iter().for_each(refuse);
-                    self.given_up = Some(Instant::now());
                     return Some(Err(error));
                 }
-                None => {
-                    self.core.sessions.hope(true);
-                    self.given_up = Some(Instant::now());
-                }
+                None => self.core.sessions.hope(true),
             }
         }
     }
@@ -243,7 +234,10 @@ impl Supervisor {
         link.leave();
         match moved {
             Ok(new) => Served::Moved(Box::new(new)),
-            Err(error) => Served::Lost(error, target),
+            Err(error) => {
+                self.given_up.add(1, Instant::now());
+                Served::Lost(error, target)
+            }
         }
     }
 
@@ -252,39 +246,38 @@ impl Supervisor {
     async fn race(&mut self, link: &mut Link) -> Option<Served> {
         loop {
             let core = self.core.clone();
+            let mut attempts = Attempts::elsewhere(&core);
             let mut raced = Box::pin(async {
-                let raced = Attempts::elsewhere(&core).next().await;
+                let raced = attempts.next().await;
                 if raced.as_ref().is_err_and(|error| !error.is_final()) {
                     // Without a network an attempt may fail at once.
                     tokio::time::sleep(RACE_PAUSE).await;
                 }
                 raced
             });
-            tokio::select! {
+            let served = tokio::select! {
                 biased;
-                result = &mut raced => {
-                    self.given_up = Some(Instant::now());
-                    match result {
-                        Ok(new) => return Some(Served::Moved(Box::new(new))),
-                        Err(error) if error.is_final() => return Some(Served::Lost(error, None)),
-                        Err(_) => {}
-                    }
-                }
-                ended = link.run(&mut self.commands) => {
-                    self.given_up = Some(Instant::now());
-                    match ended {
-                        Ended::Abandoned => return Some(Served::Stopped),
-                        Ended::Alive => return None,
-                        Ended::GoAway(_) | Ended::Silent => {}
-                        // Perhaps because the server has seen the new one already.
-                        Ended::Lost(_) => {
-                            return Some(match raced.await {
-                                Ok(new) => Served::Moved(Box::new(new)),
-                                Err(error) => Served::Lost(error, None),
-                            });
-                        }
-                    }
-                }
+                result = &mut raced => match result {
+                    Ok(new) => Some(Some(Served::Moved(Box::new(new)))),
+                    Err(error) if error.is_final() => Some(Some(Served::Lost(error, None))),
+                    Err(_) => None,
+                },
+                ended = link.run(&mut self.commands) => match ended {
+                    Ended::Abandoned => Some(Some(Served::Stopped)),
+                    Ended::Alive => Some(None),
+                    Ended::GoAway(_) | Ended::Silent => None,
+                    // Perhaps because the server has seen the new one already.
+                    Ended::Lost(_) => Some(Some(match raced.as_mut().await {
+                        Ok(new) => Served::Moved(Box::new(new)),
+                        Err(error) => Served::Lost(error, None),
+                    })),
+                },
+            };
+            drop(raced);
+            // The one that has won is counted as well: the link that it replaces is as late as they are.
+            self.given_up.add(attempts.began(), Instant::now());
+            if let Some(served) = served {
+                return served;
             }
         }
     }

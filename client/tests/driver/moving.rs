@@ -185,14 +185,16 @@ async fn being_replaced_by_an_attempt_that_was_given_up_is_no_reason_to_stop() {
     ann.client.network_changed().await;
     relay.release();
     ann.connection(|state| matches!(state, ConnectionState::Connected)).await;
-    // As if the server had read the first attempt only now.
-    fake.drop_connections(Code::Replaced);
-    ann.connection(|state| match state {
-        ConnectionState::Connected => true,
-        ConnectionState::Stopped { error } => panic!("{error}"),
-        _ => false,
-    })
-    .await;
+    // As if the server had read the first attempt only now, and before it those of a process that was killed.
+    for _ in 0..4 {
+        fake.drop_connections(Code::Replaced);
+        ann.connection(|state| match state {
+            ConnectionState::Connected => true,
+            ConnectionState::Stopped { error } => panic!("{error}"),
+            _ => false,
+        })
+        .await;
+    }
     // The next one says that somebody else is the device.
     fake.drop_connections(Code::Replaced);
     ann.connection(|state| matches!(state, ConnectionState::Stopped { .. })).await;
