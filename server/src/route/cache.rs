@@ -178,9 +178,9 @@ impl RouteCache {
     /// Writes what is still to be written, and gives the folder back; from then on nothing is found and
     /// nothing is kept.
     ///
-    /// After [`RouteCacheSettings::close_within_ms`] it gives up: then the next start finds nothing on the disk,
-    /// and until foyer lets go of the folder nobody else can open it. A cache that is dropped without this is as one whose
-    /// process was killed.
+    /// After [`RouteCacheSettings::close_within_ms`] it is no longer waited for. If the process ends then, the next start
+    /// finds nothing on the disk; until foyer is done or the process ends, nobody else can open the folder. A
+    /// cache that is dropped without this is as one whose process was killed.
     pub async fn close(&self) {
         let shared = &self.0;
         let ledger = {
