@@ -168,12 +168,14 @@ async fn disk_hits(options: &Options, dir: &Path) -> Result<(), Failure> {
     let began = Instant::now();
     cache.close().await;
     let closed = began.elapsed();
+    let before = memory_kib();
     let began = Instant::now();
     let cache = RouteCache::open(small, Clock::system()).await?;
     println!(
-        "close      {closed:>10.1?}, open {:.1?} with {} routes",
+        "close      {closed:>10.1?}, open {:.1?} with {} routes, {} bytes of memory a route",
         began.elapsed(),
-        options.disk_routes
+        options.disk_routes,
+        memory_kib().saturating_sub(before) * 1024 / options.disk_routes
     );
     let mut random = StdRng::seed_from_u64(options.seed);
     let mut took_ns = Vec::new();

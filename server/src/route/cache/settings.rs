@@ -10,7 +10,7 @@ use super::OpenCacheError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteCacheSettings {
-    /// Routes that are kept in memory, 1 to 100,000,000; each takes about 250 bytes. The default of
+    /// Routes that are kept in memory, 1 to 100,000,000; each takes about 150 bytes. The default of
     /// 100,000 is what a node of that many connections writes to in a short while.
     pub memory_routes: usize,
     /// The disk under the memory; `None` keeps routes in memory alone, without threads and without I/O.
