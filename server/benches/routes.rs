@@ -103,7 +103,6 @@ async fn run(options: &Options, dir: &Path) -> Result<(), Failure> {
     zipf(options).await
 }
 
-/// A disk has room for twice what is put.
 fn settings(memory_routes: u64, dir: Option<&Path>) -> Result<RouteCacheSettings, Failure> {
     let mut settings = RouteCacheSettings::default();
     settings.memory_routes = usize::try_from(memory_routes)?;
@@ -116,11 +115,12 @@ fn settings(memory_routes: u64, dir: Option<&Path>) -> Result<RouteCacheSettings
 /// Device ids are random in the product; these are spread the same way.
 fn device(rank: u64) -> DeviceId {
     let id = (rank + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    DeviceId::new(id).unwrap_or(const { DeviceId::new(1).unwrap() })
+    DeviceId::new(id.max(1)).unwrap_or_else(|| unreachable!("it is 1 or more"))
 }
 
 fn route(rank: u64) -> Route {
-    Route { node: NodeId::new(rank % 5 + 1).unwrap_or(const { NodeId::new(1).unwrap() }), epoch: 1 }
+    let node = NodeId::new(rank % 5 + 1).unwrap_or_else(|| unreachable!("it is 1 or more"));
+    Route { node, epoch: 1 }
 }
 
 fn fill(cache: &RouteCache, devices: u64) -> Duration {
@@ -168,12 +168,14 @@ async fn disk_hits(options: &Options, dir: &Path) -> Result<(), Failure> {
     let began = Instant::now();
     cache.close().await;
     let closed = began.elapsed();
+    let before = memory_kib();
     let began = Instant::now();
     let cache = RouteCache::open(small, Clock::system()).await?;
     println!(
-        "close      {closed:>10.1?}, open {:.1?} with {} routes",
+        "close      {closed:>10.1?}, open {:.1?} with {} routes, {} bytes of memory a route",
         began.elapsed(),
-        options.disk_routes
+        options.disk_routes,
+        memory_kib().saturating_sub(before) * 1024 / options.disk_routes
     );
     let mut random = StdRng::seed_from_u64(options.seed);
     let mut took_ns = Vec::new();

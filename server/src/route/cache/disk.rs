@@ -10,7 +10,7 @@
 //! - Its own `get` puts into memory what it has read, also over what was put or removed meanwhile. Here the disk is
 //!   read alone, and the caller decides.
 //! - A close may hang. Here it has a time.
-//! - It may panic on files that it can't make sense of. Here it runs in tasks of its own, and a panic is an error.
+//! - It may panic on files that it can't make sense of. Here a panic is an error.
 //!
 //! What is left is what the ledger is for. Writes are dropped when many come at once, and the old copy stays. The record of removals
 //! begins at its first page again after each start, wherever it had ended, and so overwrites removals that are
@@ -19,6 +19,7 @@
 use std::{
     fmt::Display,
     future::Future,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -28,19 +29,27 @@ use foyer::{
     BlockEngineConfig, DeviceBuilder, FifoPicker, FsDeviceBuilder, HybridCache, HybridCacheBuilder,
     HybridCachePolicy, Load, PsyncIoEngineConfig, RecoverMode, S3FifoConfig,
 };
+use futures_util::FutureExt;
 
 use super::{
-    DiskSettings, Memory, OpenCacheError, folder::Folder, ledger::Ledger, locks, stored::Stored,
+    DiskSettings, OpenCacheError,
+    folder::Folder,
+    ledger::Ledger,
+    shared::{Memory, locks},
+    stored::Stored,
 };
 
 /// What an entry takes on the disk.
 const ENTRY_BYTES: u64 = 4_096;
 /// The cache is reclaimed in so many parts, the oldest first.
 const BLOCKS: u64 = 64;
-/// Bytes that wait to be written; what is more is not written. Enough for 512 routes at once, twice.
-const QUEUE_BYTES: usize = 2 << 20;
-/// A route that isn't read by then is a miss: by now, the store would have answered.
-const READ_WITHIN: Duration = Duration::from_millis(500);
+/// What is written at once, at most: 512 routes. There are two such buffers.
+const BUFFER_BYTES: usize = 2 << 20;
+/// What may wait to be written, at 32 bytes a route; more isn't written. That is what comes in some seconds of a rush.
+const QUEUE_BYTES: usize = 32 * 32_768;
+/// A route that isn't read by then is a miss: the store would have answered long ago. Tests don't depend on how busy
+/// the machine is.
+const READ_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 500 });
 
 /// Memory and disk, and the folder while it is open.
 pub(super) struct Disk {
@@ -91,7 +100,12 @@ impl Disk {
                 Load::Throttled | Load::Miss => None,
             })
         };
-        within(READ_WITHIN, "reading", in_task::<_, foyer::Error>(read)).await
+        // Not in a task, which would double the time: whoever reads may go away, the buffer is the reading thread's.
+        let read = AssertUnwindSafe(read).catch_unwind().map(|done| match done {
+            Ok(done) => done.map_err(|error: foyer::Error| error.to_string()),
+            Err(_) => Err("it panicked".to_owned()),
+        });
+        within(READ_WITHIN, "reading", read).await
     }
 
     /// Into memory at once, on the disk later if there is room in the queue.
@@ -137,7 +151,7 @@ async fn build(
     let block = usize::try_from(bytes / BLOCKS).unwrap_or(usize::MAX).min(16 << 20);
     let engine = BlockEngineConfig::new(device)
         .with_block_size(block)
-        .with_buffer_pool_size(QUEUE_BYTES)
+        .with_buffer_pool_size(BUFFER_BYTES)
         .with_submit_queue_size_threshold(QUEUE_BYTES)
         .with_eviction_pickers(vec![Box::<FifoPicker>::default()])
         .with_tombstone_log(true);

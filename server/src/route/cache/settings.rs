@@ -10,12 +10,12 @@ use super::OpenCacheError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteCacheSettings {
-    /// Routes that are kept in memory, 1 to 100,000,000; each takes about 250 bytes. The default of
+    /// Routes that are kept in memory, 1 to 100,000,000; each takes about 150 bytes. The default of
     /// 100,000 is what a node of that many connections writes to in a short while.
     pub memory_routes: usize,
     /// The disk under the memory; `None` keeps routes in memory alone, without threads and without I/O.
     /// The default is `None`: a route that isn't in memory is one read of the store away, so a disk
-    /// pays only where that read is dear or a restart must find the cache warm.
+    /// pays where a restart must find the cache warm.
     pub disk: Option<DiskSettings>,
     /// How long a route is believed after it was put, in milliseconds, 1,000 to 604,800,000 (a week).
     /// A wrong route costs one detour, since the node that is asked in vain says so; a right one that
@@ -32,8 +32,9 @@ pub struct RouteCacheSettings {
 pub struct DiskSettings {
     /// A folder for this cache alone. It is made if it isn't there.
     pub dir: PathBuf,
-    /// Bytes of it that the routes may take, 16 MiB to 256 GiB. A route takes 4,096 bytes, and about 100 bytes
-    /// of memory in two indices.
+    /// Bytes of it that the routes may take, 16 MiB to 256 GiB. A route takes 4,096 bytes, and 140 bytes of memory in
+    /// two indices, which is hardly less than in memory alone: a disk isn't there to keep more routes, but to
+    /// keep them over a restart.
     pub bytes: u64,
 }
 

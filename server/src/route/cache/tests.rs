@@ -8,7 +8,7 @@ mod restart;
 
 use std::{ops::Range, path::Path};
 
-use super::*;
+use super::{shared::ROUTES_PER_LOCK, stored::Stored, *};
 use crate::cluster::NodeId;
 
 fn device(id: u64) -> DeviceId {
@@ -40,4 +40,12 @@ async fn served(cache: &RouteCache, ids: Range<u64>) -> Vec<(u64, Route)> {
         served.extend(cache.get(device(id)).await.map(|route| (id, route)));
     }
     served
+}
+
+/// The seed of a random test: `TERN_TEST_SEED`, else 1. A failure shows it.
+#[expect(clippy::print_stderr, reason = "a failure must name its seed")]
+fn seed() -> u64 {
+    let seed = std::env::var("TERN_TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
+    eprintln!("TERN_TEST_SEED={seed}");
+    seed
 }

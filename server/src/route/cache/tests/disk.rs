@@ -1,5 +1,7 @@
 //! With a disk, within one run.
 
+use futures_util::FutureExt;
+
 use super::*;
 
 /// A memory for one route, so that all others are read from the disk.
@@ -150,6 +152,79 @@ async fn many_at_once_never_see_a_route_go_back() {
     assert_eq!(cache.counts().disk_errors, 0);
 }
 
+/// A runtime with one thread for files.
+fn one_blocking_thread() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(1).build().unwrap()
+}
+
+/// On one thread, so that nothing is written until the test waits for something.
+#[tokio::test]
+async fn an_old_copy_on_the_disk_isnt_served_when_the_new_one_didnt_get_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = on_disk(dir.path(), 1);
+    // Nothing has to make room.
+    settings.disk.as_mut().unwrap().bytes = 256 << 20;
+    let cache = open(settings.clone()).await;
+    cache.put(device(1), route(7));
+    cache.close().await;
+    let cache = open(settings).await;
+    // More than may wait, so that what comes now isn't written.
+    for id in 2..50_000 {
+        cache.put(device(id), route(1));
+    }
+    cache.put(device(1), route(8));
+    // Memory has room for one, and it isn't the first.
+    cache.put(device(2), route(1));
+    cache.0.memory.remove(&1);
+    assert_eq!(cache.get(device(1)).await, None);
+    assert_eq!(cache.counts().stale, 1);
+    // It was looked for once.
+    assert_eq!(cache.get(device(1)).await, None);
+    assert_eq!(cache.counts().stale, 1);
+}
+
+/// What a `get` returns during which the disk isn't read until something has happened.
+async fn read_during(cache: &RouteCache, id: u64, happens: impl FnOnce()) -> Option<Route> {
+    // It takes the only thread that could read.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let thread = tokio::task::spawn_blocking(move || held.recv());
+    let mut read = std::pin::pin!(cache.get(device(id)));
+    assert!(futures_util::poll!(read.as_mut()).is_pending(), "it isn't on the disk");
+    happens();
+    release.send(()).unwrap();
+    thread.await.unwrap().unwrap();
+    read.await
+}
+
+#[test]
+fn what_happens_while_the_disk_is_read_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    one_blocking_thread().block_on(async {
+        let cache = one_in_memory(dir.path()).await;
+        for id in 1..=10 {
+            cache.put(device(id), route(7));
+        }
+        cache.close().await;
+        let cache = one_in_memory(dir.path()).await;
+        // Nothing happens.
+        assert_eq!(read_during(&cache, 1, || {}).await, Some(route(7)));
+        // It is put anew, and the old one doesn't take its place in memory.
+        let newer = read_during(&cache, 2, || cache.put(device(2), route(8))).await;
+        assert_eq!(newer, Some(route(8)));
+        assert_eq!(cache.0.remembered(device(2)).map(|stored| stored.route), Some(route(8)));
+        // It is removed.
+        assert_eq!(read_during(&cache, 3, || cache.remove(device(3))).await, None);
+        assert_eq!(cache.get(device(3)).await, None);
+        // All is cleared, by somebody who doesn't wait for it. That counts from the first poll on.
+        let clear = || {
+            let _ = cache.clear().now_or_never();
+        };
+        assert_eq!(read_during(&cache, 4, clear).await, None);
+        assert_eq!(served(&cache, 1..11).await, []);
+    });
+}
+
 #[tokio::test]
 async fn a_reader_that_goes_away_does_no_harm() {
     let dir = tempfile::tempdir().unwrap();
@@ -180,6 +255,32 @@ async fn after_a_close_nothing_is_found_and_the_folder_is_free() {
     // Nothing of this got into the next run.
     let next = one_in_memory(dir.path()).await;
     assert_eq!(served(&next, 1..4).await, [(1, route(7)), (2, route(7))]);
+}
+
+#[test]
+fn a_close_that_hangs_is_given_up_and_the_folder_stays_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    one_blocking_thread().block_on(async {
+        let settings = RouteCacheSettings { close_within_ms: 10, ..on_disk(dir.path(), 1) };
+        let cache = open(settings).await;
+        cache.put(device(1), route(7));
+        // Nothing can be written now.
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let thread = tokio::task::spawn_blocking(move || held.recv());
+        cache.close().await;
+        assert_eq!(cache.counts().disk_errors, 1);
+        let lock = std::fs::File::open(dir.path().join("lock")).unwrap();
+        assert!(lock.try_lock().is_err(), "foyer may still write, and the folder is free");
+        assert!(!dir.path().join("ledger").exists(), "it counts as closed well");
+        // It comes to its end after all.
+        release.send(()).unwrap();
+        thread.await.unwrap().unwrap();
+        while lock.try_lock().is_err() {
+            tokio::task::yield_now().await;
+        }
+        drop(lock);
+        assert_eq!(one_in_memory(dir.path()).await.get(device(1)).await, Some(route(7)));
+    });
 }
 
 #[tokio::test]

@@ -113,8 +113,7 @@ fn memory_alone_needs_no_tasks_no_threads_and_no_drivers() {
 /// each cache, or a victim that is, would show.
 #[tokio::test(start_paused = true)]
 async fn the_same_calls_get_the_same_answers() {
-    let seed: u64 = std::env::var("TERN_TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
-    println!("TERN_TEST_SEED={seed}");
+    let seed = seed();
     // With one lock and with several.
     for memory_routes in [100, ROUTES_PER_LOCK * 4] {
         let caches = [open(in_memory(memory_routes)).await, open(in_memory(memory_routes)).await];

@@ -248,14 +248,16 @@ async fn a_kill_brings_nothing_back() {
     }
 }
 
-/// With foyer's default settings both tests would fail.
+/// With foyer's default settings both tests would fail. With those that its documentation names against this (version 0.22.6)
+/// as well: after a kill, what waits to be written is lost, and after some starts so is its record of removals.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stderr, reason = "it shows how many")]
 async fn foyer_alone_brings_routes_back() {
     for subject in [Subject::FoyerAsItIs, Subject::FoyerWithCare] {
         let closed = closed(subject, 6).await;
-        println!("{subject:?}, closed: {closed:?}");
+        eprintln!("{subject:?}, closed: {closed:?}");
         let killed = killed(subject, &[ROUTES; 3]).await;
-        println!("{subject:?}, killed: {killed:?}");
+        eprintln!("{subject:?}, killed: {killed:?}");
         if subject == Subject::FoyerAsItIs {
             assert!(closed.iter().any(|found| found.old + found.removed > 0), "{closed:?}");
             assert!(killed.iter().any(|found| found.old + found.removed > 0), "{killed:?}");
