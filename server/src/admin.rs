@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /metrics` | everything that is counted, in the text format of OpenMetrics |
 //! | `GET /healthz` | 200 while the process does its work, 503 and the reason when it can't: restart it |
-//! | `GET /readyz` | 200 while it takes clients, 503 while it starts or stops: send them elsewhere |
+//! | `GET /readyz` | 200 while it takes clients, 503 while it starts or stops, or a node of a cluster is suspended: send them elsewhere |
 //! | `POST /invites` | makes an invite, under the policy `invite`: `{"token":…,"valid_for_ms":…,"expires_ms":…}`; a body `{"valid_for_ms":…}` says for how long |
 //!
 //! It is plain HTTP without a password: whoever reaches it can read the metrics (no names, no

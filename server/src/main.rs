@@ -91,12 +91,13 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let (stop_admin, admin_stopped) = tokio::sync::oneshot::channel::<()>();
     let mut admin_address = None;
     let admin = if config.admin.enabled {
-        let (healthy, ready) = (health.clone(), serving.clone());
+        let (healthy, ready, serves) = (health.clone(), serving.clone(), server.serves());
         let desk = Desk {
             metrics: server.metrics().clone(),
             healthy: Box::new(move || healthy()),
             ready: Box::new(move || match ready.load(Ordering::Relaxed) {
-                true => Ok(()),
+                true if serves() => Ok(()),
+                true => Err("suspended: the node can't renew its record in the store".to_owned()),
                 false => Err("draining".to_owned()),
             }),
             invites: (config.registration.policy == RegistrationPolicy::Invite).then(|| {

@@ -238,7 +238,7 @@ impl Server {
                 endpoint
             }
             None => {
-                let settings = gateway::endpoint_config(store.as_ref(), &random).await;
+                let settings = gateway::endpoint_config(&config, store.as_ref(), &random).await;
                 listen(config.listen.address, settings.map_err(StartError::Transport)?, quic)?
             }
         };
@@ -318,6 +318,13 @@ impl Server {
     pub fn does_for_all(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let across = self.cluster.as_ref().map(|(across, _)| across.clone());
         move || across.as_ref().is_none_or(|across| across.does_for_all())
+    }
+
+    /// Asks, again and again, whether clients are served: not while a node of a cluster can't renew its record, since
+    /// the others may soon hold it for dead.
+    pub fn serves(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let across = self.cluster.as_ref().map(|(across, _)| across.clone());
+        move || across.as_ref().is_none_or(|across| across.is_serving())
     }
 
     /// Ready when other nodes of the cluster hold this one for dead. It serves nobody any more, and is to be stopped

@@ -56,10 +56,12 @@ async fn a_store_that_is_away_for_all_costs_time_and_no_node() {
     for node in &cluster.nodes {
         let metrics = node.metrics();
         until("the node to be suspended", async || metrics.cluster_suspensions.get() > 0).await;
+        assert!(!node.server().serves()());
     }
     cluster.gates.iter().for_each(|gate| gate.shut(false));
     for node in &cluster.nodes {
         until("the node to serve again", async || node.metrics().cluster_serving.get() == 1).await;
+        assert!(node.server().serves()());
         assert_eq!(node.metrics().cluster_nodes.get(), 2);
     }
     let ann = ann.away().back(&cluster.nodes[1]).await;
