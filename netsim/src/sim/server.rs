@@ -115,7 +115,7 @@ impl ServerHost {
         let seed = seed_for(self.seed, "server", self.starts);
         let random = Random::seeded(seed);
         let store = Arc::new(self.disk.open());
-        let mut settings = gateway::endpoint_config(store.as_ref(), &random)
+        let mut settings = gateway::endpoint_config(&self.config, store.as_ref(), &random)
             .await
             .map_err(ServerError::Transport)?;
         settings.rng_seed(Some(seed_bytes(seed)));

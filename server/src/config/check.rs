@@ -7,6 +7,7 @@ use super::{
     Config, ConfigError, JwtAlgorithm, Problem, RegistrationPolicy, RetentionPolicy, Setting,
     StoreKind,
 };
+use crate::lb::{BLOCK_BYTES, ServerId};
 
 /// Refuses keys that no setting has, naming the nearest that one has.
 pub(super) fn unknown_keys(figment: &Figment) -> Result<(), ConfigError> {
@@ -143,6 +144,25 @@ pub(super) fn contradictions(config: &Config, figment: &Figment) -> Vec<Problem>
         needed(cluster.listen.ip().is_unspecified() && cluster.advertise.is_none()),
         "cluster.advertise",
         "the other nodes need an address of this one, and cluster.listen names none",
+    );
+
+    let balancer = &config.load_balancer;
+    let server_id = ServerId::from_hex(&balancer.server_id);
+    refuse(
+        !balancer.server_id.is_empty() && server_id.is_none(),
+        "load_balancer.server_id",
+        "it must be 1 to 15 bytes in hexadecimal, two digits each",
+    );
+    refuse(
+        server_id
+            .is_some_and(|id| id.as_bytes().len() + balancer.nonce_bytes as usize > BLOCK_BYTES),
+        "load_balancer.nonce_bytes",
+        "it must be at most 19 together with the bytes of load_balancer.server_id",
+    );
+    refuse(
+        balancer.server_id.is_empty() && balancer.key_file.is_some(),
+        "load_balancer.server_id",
+        "load_balancer.key_file is of no use without it",
     );
 
     let tls = &config.tls;

@@ -68,6 +68,7 @@ config! {
     presence: Presence,
     store: Store,
     cluster: Cluster,
+    load_balancer: LoadBalancer,
     engine: Engine,
     drain: Drain,
     admin: Admin,

@@ -322,12 +322,31 @@ section! {
         request_timeout_ms: u32 = 5_000, in 10..=600_000;
         /// Bytes of news that wait for one other node. What doesn't fit is looked up by that node itself.
         note_bytes: u32 = 4_194_304, in 65_536..=1_073_741_824;
-        /// Routes to devices on other nodes kept in memory, about 100 bytes each.
+        /// Routes to devices on other nodes kept in memory, about 150 bytes each.
         cached_routes: u32 = 200_000, in 16..=100_000_000;
-        /// Bytes of disk for further routes, in the data folder, 4 kB each; 0: none, else 16,777,216 at least.
+        /// Bytes of disk in the data folder for routes, 4 kB each, which also take 140 bytes of memory each: so that a node
+        /// that was stopped and started again finds them. 0: none, else 16,777,216 at least.
         route_cache_bytes: u64 = 268_435_456, in 0..=274_877_906_944;
         /// How long a remembered route is good without having been read again.
         keep_routes_for_ms: u64 = HOUR_MS, in 1_000..=86_400_000;
+    }
+}
+
+section! {
+    /// A load balancer in front of several nodes that goes by connection ids (QUIC-LB, draft 21): a phone that comes
+    /// from another network stays on its node. Without one, leave it as it is.
+    LoadBalancer {
+        /// The node's id in the table of the load balancer: 1 to 15 bytes in hexadecimal, as `0c1f38a4d2e95b67`; no
+        /// two nodes have the same. Empty: connection ids say nothing.
+        server_id: String = String::new();
+        /// The number of this form of ids. With a new key or length it must be another one.
+        config_id: u32 = 0, in 0..=6;
+        /// Bytes of an id that differ from one connection to the next. With server_id at most 19; together 16 are the
+        /// cheapest to read, and fewer than 8 may be used up under an attack.
+        nonce_bytes: u32 = 8, in 4..=18;
+        /// File with the key that hides the ids from everybody else: 32 hexadecimal digits, made by
+        /// `openssl rand -hex 16`; the same for all nodes. Without one, whoever sees packets sees which node they go to.
+        key_file: Option<PathBuf> = None;
     }
 }
 

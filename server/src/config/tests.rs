@@ -289,3 +289,16 @@ fn a_cluster_needs_an_address_and_all_of_its_files() {
     assert!(settings.tls.is_none());
     assert_eq!(&settings.key_prefix[..], b"tern/");
 }
+
+#[test]
+fn ids_for_a_load_balancer_fit_in_a_packet() {
+    for wrong in ["0", "0g", &"00".repeat(16)] {
+        let problem = problem(&[&format!("load_balancer.server_id={wrong}")]);
+        assert_eq!(problem.key, "load_balancer.server_id", "{wrong}");
+    }
+    let long = ["load_balancer.server_id=0011223344556677", "load_balancer.nonce_bytes=12"];
+    assert_eq!(problem(&long).key, "load_balancer.nonce_bytes");
+    assert_eq!(problem(&["load_balancer.key_file=key"]).key, "load_balancer.server_id");
+    let fits = ["load_balancer.server_id=0011223344556677", "load_balancer.nonce_bytes=11"];
+    assert!(load_set(&fits).is_ok());
+}

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::Config,
+    lb::{self, OpenLbError},
     random::Random,
     store::{CommitError, Condition, Mutation, ReadError, Store, Transaction},
     tls::{Certificates, QuicTls, TlsError},
@@ -31,6 +32,8 @@ pub enum TransportError {
     Read(ReadError),
     /// It can't be stored.
     Commit(CommitError),
+    /// There are no connection ids for the load balancer.
+    LoadBalancer(OpenLbError),
 }
 
 impl fmt::Display for TransportError {
@@ -39,6 +42,7 @@ impl fmt::Display for TransportError {
             Self::Tls(error) => error.fmt(f),
             Self::Read(error) => write!(f, "the end point's secret: {error}"),
             Self::Commit(error) => write!(f, "the end point's secret: {error}"),
+            Self::LoadBalancer(error) => error.fmt(f),
         }
     }
 }
@@ -49,6 +53,7 @@ impl std::error::Error for TransportError {
             Self::Tls(error) => Some(error),
             Self::Read(error) => Some(error),
             Self::Commit(error) => Some(error),
+            Self::LoadBalancer(error) => Some(error),
         }
     }
 }
@@ -58,18 +63,34 @@ impl std::error::Error for TransportError {
 /// Its secret outlives the process: a server that was killed and started again answers packets of the
 /// connections that died with a stateless reset (RFC 9000, 10.3) that the clients know to be
 /// genuine, so they connect anew at once instead of waiting for their idle time-out.
+///
+/// Nodes that share a store share the secret. Behind a load balancer that goes by connection ids, each answers for its
+/// own alone ([`lb`](crate::lb)); otherwise one node could be made to end the connections of another, by a copy of a
+/// phone's packet that is sent to it (RFC 9000, 21.11).
+///
+/// # Errors
+///
+/// [`TransportError`] if the secret can't be had, or the settings of the load balancer are wrong.
 pub async fn endpoint_config(
+    config: &Config,
     store: &dyn Store,
     random: &Random,
 ) -> Result<EndpointConfig, TransportError> {
+    let generator =
+        lb::open(&config.load_balancer, random).map_err(TransportError::LoadBalancer)?;
     let secret = Zeroizing::new(secret(store, random).await?);
     let (reset_key, cid_key) = secret.split_at(SECRET_BYTES - 8);
-    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
-    let mut key = [0; 8];
-    key.copy_from_slice(cid_key);
-    let key = u64::from_le_bytes(key);
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
-    Ok(config)
+    let mut end_point = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
+    match generator {
+        Some(generator) => end_point.cid_generator(move || Box::new(generator.clone())),
+        None => {
+            let mut key = [0; 8];
+            key.copy_from_slice(cid_key);
+            let key = u64::from_le_bytes(key);
+            end_point.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)))
+        }
+    };
+    Ok(end_point)
 }
 
 async fn secret(store: &dyn Store, random: &Random) -> Result<[u8; SECRET_BYTES], TransportError> {
@@ -172,7 +193,7 @@ mod tests {
     async fn listen(config: &Config, store: &MapStore, port: u16) -> Endpoint {
         let certificates = Certificates::open(config, Clock::system()).unwrap();
         let quic = server_config(config, &certificates).unwrap();
-        let endpoint = endpoint_config(store, &Random::system()).await.unwrap();
+        let endpoint = endpoint_config(config, store, &Random::system()).await.unwrap();
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         Endpoint::new(endpoint, Some(quic), socket, Arc::new(TokioRuntime)).unwrap()
     }
@@ -223,33 +244,47 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_server_that_was_killed_ends_the_connections_that_it_had() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.data.dir = dir.path().to_owned();
+    /// What becomes of a connection when its server was killed and another one, with the second configuration, is at
+    /// its address.
+    fn after_a_kill(before: &Config, after: &Config) -> ConnectionError {
         let store = MapStore::default();
         let alive = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let dead = builder.worker_threads(1).enable_all().build().unwrap();
-        let first = dead.block_on(listen(&config, &store, 0));
+        let first = dead.block_on(listen(before, &store, 0));
         let address = first.local_addr().unwrap();
         let accepting = dead.spawn(async move {
             let accepted = first.accept().await.unwrap().await.unwrap();
             (first, accepted)
         });
-        let connection = alive.block_on(connect(&config, address));
+        let connection = alive.block_on(connect(before, address));
         let held = alive.block_on(accepting).unwrap();
         // What runs the first server ends, and it has no time to say anything.
         drop(dead);
         drop(held);
 
-        let closed = alive.block_on(async {
-            let _second = listen(&config, &store, address.port()).await;
+        alive.block_on(async {
+            let _second = listen(after, &store, address.port()).await;
             let mut stream = connection.open_uni().await.unwrap();
             stream.write_all(&[7; 1000]).await.unwrap();
             connection.closed().await
-        });
-        assert_eq!(closed, ConnectionError::Reset);
+        })
+    }
+
+    #[test]
+    fn a_server_that_was_killed_ends_the_connections_that_it_had_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.data.dir = dir.path().to_owned();
+        // So that one which isn't ended dies of the silence soon.
+        config.listen.inactive_idle_for_ms = 1_000;
+        assert_eq!(after_a_kill(&config, &config), ConnectionError::Reset);
+        let node = |server_id: &str| {
+            let mut config = config.clone();
+            config.load_balancer.server_id = server_id.into();
+            config
+        };
+        assert_eq!(after_a_kill(&node("0102"), &node("0102")), ConnectionError::Reset);
+        assert_eq!(after_a_kill(&node("0102"), &node("0103")), ConnectionError::TimedOut);
     }
 }

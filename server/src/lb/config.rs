@@ -38,10 +38,30 @@ impl ServerId {
         Some(id)
     }
 
+    /// The server id that the operator wrote: two hexadecimal digits for each byte.
+    ///
+    /// ```
+    /// use tern_server::lb::ServerId;
+    ///
+    /// assert_eq!(ServerId::from_hex("0c1F"), ServerId::new(&[0x0c, 0x1f]));
+    /// assert_eq!(ServerId::from_hex("0c1"), None);
+    /// ```
+    pub fn from_hex(text: &str) -> Option<Self> {
+        Self::new(&unhex(text)?)
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
+}
+
+/// Bytes written as two hexadecimal digits each.
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|&[high, low]| Some((digit(high)? * 16 + digit(low)?) as u8));
+    bytes.collect::<Option<_>>().filter(|_| rest.is_empty())
 }
 
 impl fmt::Display for ServerId {

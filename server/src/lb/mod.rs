@@ -43,22 +43,10 @@
 //!
 //! # Together with the end point's secret
 //!
-//! [`gateway::endpoint_config`](crate::gateway::endpoint_config) makes ids by a key that lies in the store, so
-//! that a server which was killed and started again knows its ids and answers packets of the dead connections
-//! with stateless resets. A [`Generator`] takes the place of that key and not of the reset key:
-//!
-//! ```
-//! # use std::sync::Arc;
-//! # use tern_server::{lb::{Generator, LbConfig, ServerId}, random::Random};
-//! # fn end_point(reset_key: ring::hmac::Key) -> Result<quinn::EndpointConfig, Box<dyn std::error::Error>> {
-//! let config = LbConfig::new(0, 8, 8, Some([7; 16]))?;
-//! let me = ServerId::new(&[1, 2, 3, 4, 5, 6, 7, 8]).ok_or("a server id has 1 to 15 bytes")?;
-//! let generator = Generator::new(config, me, Random::system())?;
-//! let mut end_point = quinn::EndpointConfig::new(Arc::new(reset_key));
-//! end_point.cid_generator(move || Box::new(generator.clone()));
-//! # Ok(end_point)
-//! # }
-//! ```
+//! A server makes ids by a key that lies in the store, so that one which was killed and started again knows its ids
+//! and answers packets of the dead connections with stateless resets. With the settings of `[load_balancer]`
+//! ([`open()`]), a [`Generator`] takes the place of that key and not of the reset key; see
+//! [`gateway::endpoint_config`](crate::gateway::endpoint_config).
 //!
 //! That is enough: quinn makes the token of a reset from the id and the reset key alone (`ResetToken::new` in
 //! quinn-proto 0.11), finds the id of a short header by its length, which is the same for all, and sends a
@@ -80,6 +68,7 @@ mod balancer;
 mod cipher;
 mod config;
 mod generator;
+mod open;
 #[cfg(test)]
 mod tests;
 
@@ -90,4 +79,5 @@ pub use self::{
         SERVER_ID_BYTES, ServerId,
     },
     generator::Generator,
+    open::{OpenLbError, open},
 };
