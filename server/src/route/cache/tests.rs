@@ -1,5 +1,4 @@
 //! The cache in memory, on the disk, across restarts and kills, and over damaged files.
-#![expect(clippy::print_stdout, reason = "a test says its seed and what it counted")]
 
 mod damage;
 mod disk;
