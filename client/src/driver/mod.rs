@@ -274,8 +274,8 @@ impl Supervisor {
                 },
             };
             drop(raced);
-            // The one that has won is counted as well: the link that it replaces is as late as they are.
-            self.given_up.add(attempts.began(), Instant::now());
+            let succeeded = usize::from(matches!(served, Some(Some(Served::Moved(_)))));
+            self.given_up.add(attempts.began().saturating_sub(succeeded), Instant::now());
             if let Some(served) = served {
                 return served;
             }

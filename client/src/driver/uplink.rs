@@ -338,8 +338,14 @@ impl Uplink {
         Ok(())
     }
 
-    /// Deals with the answers that came together in one step of the store.
     async fn take_answers(&mut self) -> Result<(), Ended> {
+        while self.take_some().await? {}
+        self.take_more().await
+    }
+
+    /// Deals with the answers that came together in one step of the store, but for those behind a conflict: only the
+    /// store says whether they are still of use. The result is whether there may be such.
+    async fn take_some(&mut self) -> Result<bool, Ended> {
         let mut answers = Vec::new();
         let mut events = Vec::new();
         let mut conflict = None;
@@ -381,6 +387,9 @@ impl Uplink {
                         }
                     }
                     self.taken = self.highest_counter(refused.last);
+                    if conflict.is_some() {
+                        break;
+                    }
                 }
                 Frame::Marked(now) => marked = marked.max(Some(now.up_to)),
                 Frame::Extension(_) => {}
@@ -418,7 +427,7 @@ impl Uplink {
         let Some(settled) = settled else { return Err(self.restart()) };
         // Only now that the answers are stored may the server be told to forget them.
         self.sender.settle(settled);
-        self.take_more().await
+        Ok(conflict.is_some())
     }
 
     fn highest_counter(&self, otherwise: u64) -> u64 {
