@@ -74,7 +74,8 @@ fn hash(key: &[u8; 16]) -> u64 {
     mix(mix(first ^ SEED) ^ second)
 }
 
-const fn mix(mut z: u64) -> u64 {
+/// The finaliser of SplitMix64; see above.
+pub(crate) const fn mix(mut z: u64) -> u64 {
     z ^= z >> 30;
     z = z.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z ^= z >> 27;

@@ -171,10 +171,6 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
     use quinn::{ClientConfig, ConnectionError, Endpoint, TokioRuntime};
-    use rustls::{
-        RootCertStore,
-        pki_types::{CertificateDer, pem::PemObject},
-    };
 
     use super::*;
     use crate::{clock::Clock, test_store::MapStore};
@@ -207,16 +203,7 @@ mod tests {
         config: &Config,
         address: SocketAddr,
     ) -> Result<quinn::Connection, ConnectionError> {
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(config.in_data_dir("ca.pem")).unwrap();
-        roots.add(ca).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![alpn.to_vec()];
+        let tls = crate::tls::tests::client(&config.data.dir, alpn);
         let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
         let mut client = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         client.set_default_client_config(ClientConfig::new(Arc::new(tls)));

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::config::{LbConfig, ServerId};
+use crate::cluster::ring::mix;
 
 /// Keeps the scores apart from other uses of the same mixer: "tern/1 b" in ASCII, little-endian.
 const SEED: u64 = u64::from_le_bytes(*b"tern/1 b");
@@ -136,13 +137,4 @@ fn hash(bytes: &[u8]) -> u64 {
         word[..chunk.len()].copy_from_slice(chunk);
         mix(hash ^ u64::from_le_bytes(word))
     })
-}
-
-/// The finaliser of SplitMix64, as in `cluster::ring`.
-const fn mix(mut z: u64) -> u64 {
-    z ^= z >> 30;
-    z = z.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z ^= z >> 27;
-    z = z.wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

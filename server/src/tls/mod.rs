@@ -12,7 +12,7 @@ mod own;
 mod quic;
 mod sessions;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::VecDeque,

@@ -25,7 +25,8 @@ fn now_ms() -> u64 {
     UnixTime::now().as_secs() * 1000
 }
 
-fn client(dir: &Path, alpn: &[u8]) -> ClientConfig {
+/// TLS of a client that trusts the authority in a data folder.
+pub(crate) fn client(dir: &Path, alpn: &[u8]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(dir.join("ca.pem")).unwrap()).unwrap();
     let mut config = ClientConfig::builder_with_provider(provider())

@@ -12,10 +12,6 @@ use quinn_proto::{
     EndpointConfig, Event, ServerConfig,
 };
 use ring::hmac;
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 
 use super::*;
 use crate::{clock::Clock, config::Config, gateway, tls::Certificates};
@@ -145,16 +141,7 @@ impl World {
     }
 
     fn connect(mut self, settings: &Config) -> Self {
-        let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_file(settings.in_data_dir("ca.pem")).unwrap();
-        roots.add(authority).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![tern_protocol::ALPN.to_vec()];
+        let tls = crate::tls::tests::client(&settings.data.dir, tern_protocol::ALPN);
         let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
         let config = ClientConfig::new(Arc::new(tls));
         let service = self.addresses.service;
